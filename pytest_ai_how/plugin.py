@@ -1,0 +1,1 @@
+"""The pytest skin of the library."""

@@ -1,0 +1,15 @@
+"""What every piece of software on a cluster offers to the suites."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Service(Protocol):
+    """Software on a cluster. ``needs`` names the services that must be ready before this one."""
+
+    name: str
+    needs: tuple[str, ...]
+
+    def faults(self) -> tuple[str, ...]:
+        """Why it is not ready, one line a reason with the machine first; empty when it is ready. Never repairs."""
