@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
 
 
 def asset(path: str) -> Path:
-    """Return the file or folder ``configs/…`` or ``provisioning/…``, installed or in a checkout.
+    """Return the file or folder ``configs/…`` or ``provisioning/…``.
 
-    Raises :class:`FileNotFoundError` naming the path when the installation lacks it.
+    In a wheel they lie inside the package, in a checkout beside it. Raises :class:`FileNotFoundError` naming the
+    path when the installation lacks it.
     """
-    folder, _, rest = path.partition("/")
-    spec = find_spec(f"pytest_ai_how.{folder}")
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        found = Path(location, rest)
+    for found in (_PACKAGE / path, _PACKAGE.parent / path):
         if found.exists():
             return found
     raise FileNotFoundError(f"{path}: not in this installation of pytest-ai-how; reinstall it")
