@@ -1,0 +1,51 @@
+# Two commands for a fresh machine: `make validate` and `make test`. Both set up what they need and can be repeated.
+SHELL := /bin/sh
+VENV ?= .venv
+PYTEST := $(VENV)/bin/pytest
+CLUSTER ?= local
+WORKERS ?= 2
+
+.PHONY: help setup images validate test lint types unit integration wheel bench reap clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t14
+
+setup:  ## Debian packages and the virtual environment
+	@VENV=$(VENV) provisioning/host/setup
+
+images: setup  ## the node image and the container images, into the cache
+	@$(VENV)/bin/pytest-ai-how images build
+
+validate: images  ## phase 6 on a cluster made on this machine
+	$(PYTEST) suites/phase6 --cluster=$(CLUSTER)
+
+test: lint types unit integration  ## all that must pass before a change lands
+
+lint: setup  ## style and the import contracts
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/lint-imports --no-cache
+	@! command -v shellcheck >/dev/null || shellcheck provisioning/host/setup .ci/run
+
+types: setup  ## mypy, strict
+	$(VENV)/bin/mypy
+
+unit: setup  ## no root, no cluster
+	$(PYTEST) tests/unit -n $(WORKERS)
+
+integration: setup  ## real machines on this host; needs root
+	@test "$$(id -u)" -eq 0 || { echo 'integration: not run: making machines needs root: sudo make integration' >&2; exit 2; }
+	@$(VENV)/bin/pytest-ai-how images build
+	$(PYTEST) tests/integration
+
+wheel: setup  ## the wheel, into dist/
+	$(VENV)/bin/python -m build --wheel --outdir dist .
+
+bench: images  ## the figures, into reports/bench.json
+	$(VENV)/bin/python -m tests.bench
+
+reap:  ## take down whatever a killed run left behind
+	$(VENV)/bin/pytest-ai-how reap
+
+clean:  ## remove the environment and build products; caches and reports stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
