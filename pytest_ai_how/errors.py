@@ -11,6 +11,8 @@
     │   └── HostKeyError       it answered with another host key than the one pinned
     ├── CommandError           a command exited with a status that the caller did not expect
     ├── CommandTimeout         a command did not end in time (it was killed)
+    ├── OutputLimitExceeded    a command said more than anybody can want to read (it was killed)
+    ├── FileError              a file on a machine could not be read or written
     ├── DeadlineExceeded       a condition did not become true in time
     ├── ProvisionError         a driver could not make or unmake a machine
     ├── LeaseError             the cluster's record on disk
@@ -124,6 +126,22 @@ class CommandTimeout(AiHowError):
     def __init__(self, result: Result, timeout: float) -> None:
         self.result, self.timeout = result, timeout
         super().__init__(result.node, f"`{result.command}` did not end within {timeout:g} s and was killed")
+
+
+class OutputLimitExceeded(AiHowError):
+    """A command was killed because it wrote more than ``limit`` bytes; ``result`` holds what it had said by then."""
+
+    def __init__(self, result: Result, limit: int) -> None:
+        self.result, self.limit = result, limit
+        super().__init__(
+            result.node,
+            f"`{result.command}` wrote more than {limit / 2**20:g} MiB and was killed",
+            cure="send its output to a file on the machine, and read the part that is needed",
+        )
+
+
+class FileError(AiHowError):
+    """A file on a machine could not be read or written."""
 
 
 class DeadlineExceeded(AiHowError):

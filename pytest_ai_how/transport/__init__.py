@@ -1,0 +1,7 @@
+"""Ways to reach a machine. Importing this costs nothing: fabric is loaded at the first connection over ssh."""
+
+from pytest_ai_how.transport.fake import Call, FakeTransport
+from pytest_ai_how.transport.local import LocalTransport
+from pytest_ai_how.transport.protocol import Transport
+
+__all__ = ["Call", "FakeTransport", "LocalTransport", "Transport"]

@@ -1,0 +1,60 @@
+"""One machine."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_ai_how.config.models import NodeConfig
+from pytest_ai_how.errors import CommandError
+from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.protocol import Transport
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+
+class Node:
+    """A machine of the configuration and the way to it. Several threads may use one node."""
+
+    def __init__(self, config: NodeConfig, transport: Transport) -> None:
+        self.config = config
+        self.transport = transport
+        self.name: str = config.name
+        self.roles: tuple[str, ...] = config.roles
+        self.address = str(config.address)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.address}>"
+
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 30.0, input: str | bytes = "", user: str | None = None
+    ) -> Result:
+        """Run a program with exactly these arguments and return its outcome; no shell sees them.
+
+        ``timeout`` in seconds. Raises :class:`~pytest_ai_how.errors.CommandError` when ``check`` and the status is
+        not 0, :class:`~pytest_ai_how.errors.CommandTimeout`, :class:`~pytest_ai_how.errors.TransportError`.
+        """
+        result = self.transport.execute(argv, timeout=timeout, input=input, user=user)
+        if check and not result.ok:
+            raise CommandError(result)
+        return result
+
+    def sh(self, text: str, *, check: bool = True, timeout: float = 30.0, user: str | None = None) -> Result:
+        """Run ``text`` by the machine's POSIX shell, where an argument list cannot do. Quote what you put into it."""
+        return self.run("sh", "-c", text, check=check, timeout=timeout, user=user)
+
+    def read(self, path: str) -> str:
+        """Return a text file (UTF-8). Raises :class:`~pytest_ai_how.errors.FileError`."""
+        return self.transport.get(path).decode(errors="replace")
+
+    def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file by rename. Raises :class:`~pytest_ai_how.errors.FileError`."""
+        self.transport.put(content.encode() if isinstance(content, str) else content, path, mode=mode)
+
+    @cached_property
+    def host(self) -> Host:
+        """The ``Host`` of testinfra, over this node's transport: ``node.host.file("/etc/passwd").exists``."""
+        from pytest_ai_how.transport.testinfra_backend import testinfra_host
+
+        return testinfra_host(self.name, self.transport)
