@@ -1,0 +1,135 @@
+"""The summary that ends a run, as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_ai_how.report.items import Measurement
+from pytest_ai_how.report.model import RunReport, RunVerdict, Verdict
+from pytest_ai_how.report.words import counted, duration, first_line, number, percent, verdict_line
+
+_RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
+_COLOURS = {RunVerdict.FIT: _GREEN, RunVerdict.UNFIT: _RED, RunVerdict.UNDECIDED: _YELLOW}
+_MARKS = {Verdict.FAILED: "FAILED", Verdict.BROKEN: "BROKEN", Verdict.NO_EVIDENCE: "NO EVIDENCE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How wide the terminal is, in characters, and whether it shows colours (SGR codes)."""
+
+    width: int = 80
+    colour: bool = False
+
+    def fit(self, line: str) -> str:
+        """Cut ``line`` to the width, with an ellipsis; the whole text is in the reports."""
+        return line if len(line) <= self.width else line[: self.width - 1].rstrip() + "…"
+
+    def paint(self, line: str, code: str) -> str:
+        """Return ``line`` in a colour, if colours are shown."""
+        return f"{code}{line}{_OFF}" if self.colour else line
+
+
+def summary(report: RunReport, folder: Path | None = None, style: Style | None = None) -> list[str]:
+    """The lines of the summary: verdict, tasks, failures, what was not tested, figures, where the reports lie."""
+    look = style or Style()
+    sections = (
+        tasks(report, look),
+        failures(report, look),
+        untested(report, look),
+        figures(report, look),
+        [look.fit(f"reports: {folder}")] if folder else [],
+    )
+    head = look.paint(look.fit(verdict_line(report)), _BOLD + _COLOURS[report.verdict])
+    lines = [head, *(look.fit(f"  {first_line(trouble)}") for trouble in report.run.troubles)]
+    for section in sections:
+        if section:
+            lines += ["", *section]
+    return lines
+
+
+def tasks(report: RunReport, style: Style) -> list[str]:
+    """``TASK-042 SLURM integration testing  31 passed, 1 failed, 2 not applicable  48.2 s``, aligned."""
+    rows = [
+        (f"{line.task} {line.title}".strip(), counted(_tested(line.counts)), duration(line.seconds))
+        for line in report.tasks
+    ]
+    if not rows:
+        return []
+    middle, last = (max(len(row[column]) for row in rows) for column in (1, 2))
+    # The counts matter more than the title: on a narrow terminal the title gives way.
+    first = max(12, min(max(len(row[0]) for row in rows), style.width - middle - last - 4))
+    narrow = Style(first)
+    return [
+        style.fit(f"{narrow.fit(name):{first}}  {count:{middle}}  {time:>{last}}".rstrip())
+        for name, count, time in rows
+    ]
+
+
+def _tested(counts: Mapping[Verdict, int]) -> dict[Verdict, int]:
+    return {v: n for v, n in counts.items() if v not in (Verdict.MISSING, Verdict.NOT_SELECTED)}
+
+
+def failures(report: RunReport, style: Style) -> list[str]:
+    """One line for each item that failed, broke or measured nothing, the culprit first."""
+    worst = [result for mark in _MARKS for result in report.results if result.verdict is mark]
+    lines = []
+    for result in worst:
+        checks = ", ".join(result.ids) or result.nodeid
+        colour = _RED if result.verdict is Verdict.FAILED else _YELLOW
+        tail = f"  [{_MARKS[result.verdict]} {checks}]"
+        said = Style(max(20, style.width - len(tail))).fit(first_line(result.reason))
+        lines.append(style.paint(style.fit(said + tail), colour))
+    return lines
+
+
+def untested(report: RunReport, style: Style) -> list[str]:
+    """What was not put to the test, grouped by the reason; rows that nobody selected or wrote are counted."""
+    groups: dict[tuple[Verdict, str], list[str]] = {}
+    for state in report.rows:
+        if state.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
+            groups.setdefault((state.verdict, first_line(state.reason)), []).append(state.row.id)
+    for result in report.results:
+        if not result.ids and result.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
+            groups.setdefault((result.verdict, first_line(result.reason)), []).append(result.nodeid)
+    lines = [f"  {verdict.words}: {reason}: {_some(ids)}" for (verdict, reason), ids in sorted(groups.items())]
+    lines += list(_outside(report))
+    return ["not put to the test:", *map(style.fit, lines)] if lines else []
+
+
+def _outside(report: RunReport) -> Iterator[str]:
+    for verdict, words in ((Verdict.NOT_SELECTED, "not selected"), (Verdict.MISSING, "no check is written yet")):
+        ids = [state.row.id for state in report.rows if state.verdict is verdict]
+        if ids:
+            yield f"  {words}: {len(ids)} catalogue rows ({_some(ids, 4)})"
+
+
+def _some(ids: list[str], most: int = 8) -> str:
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def figures(report: RunReport, style: Style) -> list[str]:
+    """The figures against their limits, as a table: metric, value, limit, ceiling, share of the ceiling."""
+    table = [("figure", "value", "limit", "ceiling", "share")]
+    table += [_figure(m) for result in report.results for m in result.measurements if m.verdict != "ceiling"]
+    if len(table) == 1:
+        return []
+    widths = [max(len(row[column]) for row in table) for column in range(5)]
+    return [
+        style.fit("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        for row in table
+    ]
+
+
+def _figure(measurement: Measurement) -> tuple[str, str, str, str, str]:
+    node = f"{measurement.node}: " if measurement.node else ""
+    mark = "" if measurement.verdict == "ok" else f" {measurement.verdict.upper()}"
+    ceiling = f"{number(measurement.ceiling)} {measurement.unit}" if measurement.ceiling is not None else ""
+    return (
+        f"{node}{measurement.metric}",
+        f"{number(measurement.value)} {measurement.unit}{mark}",
+        measurement.limit,
+        ceiling,
+        percent(measurement.fraction),
+    )
