@@ -64,7 +64,7 @@ def _rebuild(kind: type[AiHowError], state: dict[str, object], args: tuple[objec
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a file: ``file:line: key.path: what (hint)``."""
+    """One mistake in a file: ``file:line: key.path: what (hint)``; line 0 is the file as a whole."""
 
     file: str
     line: int
@@ -72,10 +72,15 @@ class Problem:
     what: str
     hint: str = ""
 
+    @property
+    def where(self) -> str:
+        """``file:line``, or ``file``."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
     def __str__(self) -> str:
         key = f" {self.path}:" if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{key} {self.what}{hint}"
+        return f"{self.where}:{key} {self.what}{hint}"
 
 
 class ConfigError(AiHowError):
@@ -83,8 +88,7 @@ class ConfigError(AiHowError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        first = self.problems[0]
-        super().__init__(f"{first.file}:{first.line}", "\n".join(map(str, self.problems)))
+        super().__init__(self.problems[0].where, "\n".join(map(str, self.problems)))
 
     def __str__(self) -> str:
         return self.seen

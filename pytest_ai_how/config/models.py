@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+def _pattern(kind: object) -> str:
+    (field,) = get_args(kind)[1:]
+    return next(str(part.pattern) for part in field.metadata if getattr(part, "pattern", None))
+
 
 # RFC 1123 label; also what systemd-nspawn, libvirt and Slurm accept as a host name.
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", max_length=32)]
 # A Linux interface name holds 15 characters (IFNAMSIZ - 1).
 BridgeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
-AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._@+-]+)+$", max_length=255)]
+# No component is "." or "..": a path names one place.
+AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$", max_length=255)]
 UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 # Slurm's own time formats: minutes, [days-]hours:minutes:seconds, or UNLIMITED.
-SlurmTime = Annotated[str, Field(pattern=r"^(\d+|(\d+-)?\d{1,2}:\d{2}:\d{2}|UNLIMITED)$")]
+SlurmTime = Annotated[str, Field(pattern=r"^([0-9]{1,8}|([0-9]{1,5}-)?[0-9]{1,3}:[0-9]{2}:[0-9]{2}|UNLIMITED)$")]
+# A file on this machine, ~ allowed.
+HostFile = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
 Role = Literal["controller", "compute", "storage"]
+
+# What a pattern asks for, in words; errors say this instead of the pattern.
+FORMS: Mapping[str, str] = MappingProxyType(
+    {
+        _pattern(kind): words
+        for kind, words in (
+            (Name, "lower-case letters, digits and inner hyphens, a letter first, at most 32 characters"),
+            (BridgeName, "lower-case letters, digits and hyphens, a letter first, at most 15 characters"),
+            (AbsolutePath, "an absolute path of letters, digits and ._@+-, no component starting with a dot"),
+            (UserName, "lower-case letters, digits, _ and -, a letter or _ first, at most 31 characters"),
+            (SlurmName, "letters, digits and _.-, a letter or digit first, at most 63 characters"),
+            (SlurmTime, "minutes, [days-]hours:minutes:seconds, or UNLIMITED"),
+            (HostFile, "a file name without control characters"),
+        )
+    }
+)
 
 
 class Model(BaseModel):
@@ -53,8 +80,8 @@ class NodeConfig(Model):
     roles: tuple[Role, ...] = Field(min_length=1)
     address: IPv4Address
     cpus: int = Field(default=2, ge=1, le=1024)
-    memory: int = Field(default=1024, ge=256, description="MiB")
-    disk: int = Field(default=10, ge=1, description="GiB; libvirt only")
+    memory: int = Field(default=1024, ge=256, le=64 * 1024 * 1024, description="MiB")
+    disk: int = Field(default=10, ge=1, le=65536, description="GiB; libvirt only")
     gpus: Gpus | None = None
 
 
@@ -97,8 +124,8 @@ class Ssh(Model):
 
     user: UserName = "root"
     port: int = Field(default=22, ge=1, le=65535)
-    key: str | None = None
-    known_hosts: str = "~/.ssh/known_hosts"
+    key: HostFile | None = None
+    known_hosts: HostFile = "~/.ssh/known_hosts"
     sudo: bool = False
 
 

@@ -1,0 +1,65 @@
+"""What a cluster can have or lack: the words that checks require and profiles declare absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_ai_how.config.models import ClusterConfig
+
+# The one list. Some can only be told by looking at the machines (cgroup.*); all can be declared absent.
+CAPABILITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "slurm": "Slurm schedules the compute nodes",
+        "accounting": "slurmdbd records jobs and sacct answers",
+        "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
+        "gpu.real": "GPUs that compute",
+        "cgroup.cpu": "jobs are confined to their CPUs",
+        "cgroup.memory": "jobs are confined to their memory",
+        "cgroup.devices": "jobs are confined to their devices",
+        "apptainer": "containers run with Apptainer",
+        "shared-storage": "a file system that all nodes see",
+        "beegfs": "the shared file system is BeeGFS",
+        "virtiofs": "the shared file system is a host directory given to virtual machines by virtiofs",
+        "owned": "we made the machines, so checks may break them",
+        "image.pytorch": "the container image with PyTorch is provided",
+    }
+)
+
+
+def declared_absent(config: ClusterConfig) -> dict[str, str]:
+    """Each capability that the configuration alone says is absent, with the reason, in the order of the list."""
+    reasons = _derived(config)
+    reasons.update(dict.fromkeys(config.absent, "declared absent"))
+    return {name: f"{reasons[name]} in cluster '{config.name}'" for name in CAPABILITIES if name in reasons}
+
+
+def capabilities(config: ClusterConfig) -> frozenset[str]:
+    """The capabilities that the configuration does not rule out; a look at the machines may rule out more."""
+    return frozenset(CAPABILITIES) - declared_absent(config).keys()
+
+
+def _derived(config: ClusterConfig) -> dict[str, str]:
+    kinds = {node.gpus.kind for node in config.nodes if node.gpus}
+    storage = config.storage.kind
+    slurm = config.slurm
+    runtime = config.containers.runtime != "none"
+    virtiofs = config.driver in ("libvirt", "auto") and storage == "host-directory"
+    rules = {
+        "slurm": (slurm is not None, "no slurm section"),
+        "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
+        "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
+        "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
+        "cgroup.cpu": (slurm is not None, "no slurm section"),
+        "cgroup.memory": (slurm is not None, "no slurm section"),
+        "cgroup.devices": (slurm is not None, "no slurm section"),
+        "apptainer": (runtime, "containers.runtime is none"),
+        "shared-storage": (storage != "none", "storage.kind is none"),
+        "beegfs": (storage == "beegfs", f"storage.kind is {storage}"),
+        "virtiofs": (virtiofs, f"driver is {config.driver}, storage.kind is {storage}"),
+        "owned": (config.driver != "ssh", "driver is ssh"),
+        "image.pytorch": (runtime and "pytorch" in config.containers.images, "no image 'pytorch'"),
+    }
+    return {name: reason for name, (present, reason) in rules.items() if not present}
