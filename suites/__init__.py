@@ -1,0 +1,1 @@
+"""The checks that ship with the product, a folder a phase."""

@@ -1,0 +1,1 @@
+"""Final validation: TASK-040 to TASK-044."""

@@ -1,0 +1,98 @@
+"""The shared file system as a service of the cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_ai_how.cluster import Cluster, Nodes
+from pytest_ai_how.node import Node
+from pytest_ai_how.services.storage.fio import FioJob, FioReport, parse_report
+from pytest_ai_how.shell import Result
+
+# fio on an idle medium ends in seconds; on a hanging one it must not hold the run.
+FIO_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A folder on a machine: where I/O is measured. ``title`` is what reports call it."""
+
+    node: Node
+    directory: str
+    title: str
+
+    def measure(self, job: FioJob) -> tuple[FioReport, Result]:
+        """Run ``job`` here, in the foreground; the report, and the command with its whole output as evidence."""
+        result = self.node.run(*job.argv(), check=False, timeout=FIO_TIMEOUT)
+        return parse_report(result), result
+
+
+class Storage:
+    """The shared file system that the configuration names at ``storage.mount``."""
+
+    name = "storage"
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, cluster: Cluster, raw: Medium | None = None) -> None:
+        """``raw`` is where the bare medium below can be measured, None where nobody knows such a place."""
+        self.cluster = cluster
+        self.raw = raw
+        self.mount = cluster.config.storage.mount
+        self.kind = cluster.config.storage.kind
+
+    def mounts(self) -> dict[str, str | None]:
+        """The file system type mounted at ``storage.mount`` on each node, None where nothing is mounted there."""
+        results = self.cluster.all.run(*_FINDMNT, self.mount, check=False)
+        return {node: parse_findmnt(result) for node, result in results.items()}
+
+    def faults(self) -> tuple[str, ...]:
+        """One line a node that has nothing mounted, another type than declared, or a mount that cannot be written."""
+        faults = []
+        expected = "beegfs" if self.kind == "beegfs" else None
+        for node, kind in self.mounts().items():
+            if kind is None:
+                faults.append(f"{node}: nothing is mounted at {self.mount}")
+            elif expected and kind != expected:
+                faults.append(f"{node}: {self.mount} is a {kind} file system, expected {expected}")
+        writable = self.cluster.all.run("test", "-w", self.mount, check=False)
+        faults += [f"{node}: {self.mount} cannot be written" for node, result in writable.items() if not result.ok]
+        return tuple(faults)
+
+    def scratch(self, name: str) -> str:
+        """Make and return a folder of our own on the shared file system; :meth:`discard` removes it."""
+        folder = f"{self.mount}/.ai-how-{name}"
+        self.cluster.controller.run("mkdir", "-p", folder)
+        return folder
+
+    def discard(self, folder: str) -> None:
+        """Remove a folder that :meth:`scratch` made, and refuse any other."""
+        if not folder.startswith(f"{self.mount}/.ai-how-") or "/../" in folder:
+            raise ValueError(f"{folder!r} was not made by Storage.scratch")
+        self.cluster.controller.run("rm", "-rf", "--", folder, timeout=60)
+
+    def fan_out(self, nodes: Sequence[str], folder: str, job: FioJob) -> dict[str, tuple[FioReport, Result]]:
+        """Run ``job`` on several nodes at once, each in a folder of its own below ``folder``."""
+
+        def one(node: Node) -> tuple[FioReport, Result]:
+            own = f"{folder}/{node.name}"
+            node.run("mkdir", "-p", own)
+            return Medium(node, own, f"{self.kind} on {node.name}").measure(replace(job, directory=own))
+
+        return Nodes(self.cluster[name] for name in nodes).map(one)
+
+
+_FINDMNT = ("findmnt", "--json", "--output", "TARGET,SOURCE,FSTYPE,OPTIONS", "--mountpoint")
+
+
+def parse_findmnt(result: Result) -> str | None:
+    """The file system type in the output of ``findmnt --json`` (util-linux 2.41), None when nothing is mounted.
+
+    >>> parse_findmnt(Result(("findmnt",), 0, '{"filesystems": [{"target": "/mnt/shared", "fstype": "ext4"}]}'))
+    'ext4'
+    """
+    if not result.ok or not result.stdout.strip():
+        return None
+    found: list[Mapping[str, str]] = json.loads(result.stdout)["filesystems"]
+    return found[-1]["fstype"]
