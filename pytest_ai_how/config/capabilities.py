@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_ai_how.config.models import ClusterConfig
 
-# The one list. Some can only be told by looking at the machines (cgroup.*); all can be declared absent.
+# The one list. Some can only be told by looking (cgroup.*, storage.raw, storage.baseline); all can be declared absent.
 CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
         "slurm": "Slurm schedules the compute nodes",
@@ -21,6 +21,8 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "cgroup.devices": "jobs are confined to their devices",
         "apptainer": "containers run with Apptainer",
         "shared-storage": "a file system that all nodes see",
+        "storage.raw": "the bare medium below the shared file system can be measured",
+        "storage.baseline": "figures of earlier runs on this host are kept",
         "beegfs": "the shared file system is BeeGFS",
         "virtiofs": "the shared file system is a host directory given to virtual machines by virtiofs",
         "owned": "we made the machines, so checks may break them",
@@ -57,6 +59,8 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "cgroup.devices": (slurm is not None, "no slurm section"),
         "apptainer": (runtime, "containers.runtime is none"),
         "shared-storage": (storage != "none", "storage.kind is none"),
+        "storage.raw": (storage != "none", "storage.kind is none"),
+        "storage.baseline": (storage != "none", "storage.kind is none"),
         "beegfs": (storage == "beegfs", f"storage.kind is {storage}"),
         "virtiofs": (virtiofs, f"driver is {config.driver}, storage.kind is {storage}"),
         "owned": (config.driver != "ssh", "driver is ssh"),

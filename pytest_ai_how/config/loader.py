@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from pytest_ai_how.assets import asset
 from pytest_ai_how.config.expand import expander
-from pytest_ai_how.config.explain import explain
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import FORMS, ClusterConfig
 from pytest_ai_how.config.rules import broken_rules
 from pytest_ai_how.errors import ConfigError, Problem
+from pytest_ai_how.explain import explain
 from pytest_ai_how.marked import KeyPath, Marked, Mistake, nearest, read_text, read_yaml, shown
 
 # Files beside the clusters' own that are no clusters.
@@ -66,7 +66,7 @@ def _validate(marked: Marked, data: dict[str, object]) -> ClusterConfig:
         # Strict JSON semantics: no number from a text, no true as 1, but lists for tuples and texts for addresses.
         config = ClusterConfig.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        mistakes += _fresh(explain(error, ClusterConfig), mistakes)
+        mistakes += _fresh(explain(error, ClusterConfig, FORMS), mistakes)
     mistakes += _fresh(broken_rules(data), mistakes)
     mistakes += _fresh(_limits(data), mistakes)
     if mistakes or config is None:

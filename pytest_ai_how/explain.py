@@ -1,4 +1,4 @@
-"""Pydantic's errors in the words of the person who wrote the YAML."""
+"""Pydantic's errors in the words of the person who wrote the YAML: shared by clusters and limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pytest_ai_how.config.models import FORMS
 from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
 
 _EXPECTED = {
@@ -31,8 +30,11 @@ _BOUNDS = {
 }
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[Mistake]:
-    """One :class:`Mistake` for each thing that is really wrong, with the nearest known word where there is one."""
+def explain(error: ValidationError, model: type[BaseModel], forms: Mapping[str, str]) -> Iterator[Mistake]:
+    """One :class:`Mistake` for each thing that is really wrong, with the nearest known word where there is one.
+
+    ``forms`` says in words what each regular expression of ``model`` asks for.
+    """
     details = error.errors(include_url=False)
     unknown = {d["loc"]: nearest(str(d["loc"][-1]), _keys(model, d["loc"][:-1])) for d in details if _extra(d)}
     meant = {(*loc[:-1], hint.split("'")[1]) for loc, hint in unknown.items() if hint}
@@ -45,7 +47,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterator[Mistake]
             if path not in meant:
                 yield Mistake(path, "is missing")
         elif detail["type"] != "too_short" or not detail["input"]:
-            what, hint = _describe(detail)
+            what, hint = _describe(detail, forms)
             yield Mistake(path, what, hint)
 
 
@@ -53,7 +55,7 @@ def _extra(detail: ErrorDetails) -> bool:
     return detail["type"] == "extra_forbidden"
 
 
-def _describe(detail: ErrorDetails) -> tuple[str, str]:
+def _describe(detail: ErrorDetails, forms: Mapping[str, str]) -> tuple[str, str]:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "too_short":
         return "is empty, expected at least one entry", ""
@@ -65,7 +67,7 @@ def _describe(detail: ErrorDetails) -> tuple[str, str]:
         key, words = _BOUNDS[kind]
         expected = f"{words} {context[key]}"
     elif kind == "string_pattern_mismatch":
-        expected = FORMS[context["pattern"]]
+        expected = forms[context["pattern"]]
     elif kind == "string_too_long":
         expected = f"at most {context['max_length']} characters"
     return f"is {shown(value)}" + (f", expected {expected}" if expected else f": {_plain(detail['msg'])}"), ""
