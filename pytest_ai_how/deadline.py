@@ -41,13 +41,14 @@ def wait_for(
     what: str,
     where: str = "localhost",
     every: float = 0.05,
+    at_most: float = 1.0,
     last_seen: Callable[[], str] | None = None,
     cure: str = "",
 ) -> T:
     """Call ``probe`` until it returns something true, and return that.
 
-    The interval grows from ``every`` by a half each time, up to one second. ``last_seen`` describes the state for
-    the error. Raises :class:`DeadlineExceeded` after ``within`` seconds; the probe is tried at least once.
+    The interval grows from ``every`` by a half each time, up to ``at_most`` seconds. ``last_seen`` describes the
+    state for the error. Raises :class:`DeadlineExceeded` after ``within`` seconds; the probe is tried at least once.
     """
     deadline = within if isinstance(within, Deadline) else Deadline(within)
     interval = every
@@ -58,4 +59,4 @@ def wait_for(
             seen = f"; last seen: {last_seen()}" if last_seen else ""
             raise DeadlineExceeded(where, f"not {what} within {deadline.seconds:g} s{seen}", expected=what, cure=cure)
         pause(min(interval, deadline.left))
-        interval = min(interval * 1.5, 1.0)
+        interval = min(interval * 1.5, at_most)

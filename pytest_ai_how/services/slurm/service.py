@@ -1,0 +1,276 @@
+"""Slurm on a cluster: what the suites ask of it, and whether it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Unpack, cast
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.deadline import Deadline, wait_for
+from pytest_ai_how.errors import AiHowError, CommandError
+from pytest_ai_how.services.slurm.options import JobOptions, arguments
+from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
+from pytest_ai_how.services.slurm.values import document
+from pytest_ai_how.shell import Result, quote
+
+#: Seconds between two looks at a job, at most: what a wait may be late by.
+POLL = 0.1
+#: Seconds that a record may need from slurmctld through slurmdbd into the database.
+ACCOUNTING_LAG = 15.0
+
+
+class Slurm:
+    """Slurm's commands, run on the controller as the user that jobs run as. Several threads may share one.
+
+    Jobs start in, and write to, :attr:`folder` on the shared storage, so that the controller can read what they
+    wrote. Every verb raises :class:`~pytest_ai_how.errors.CommandError` when its command fails, unless said
+    otherwise.
+    """
+
+    name = "slurm"
+    needs: tuple[str, ...] = ("munge",)
+
+    def __init__(self, cluster: Cluster, run: str = "run") -> None:
+        self.cluster = cluster
+        self.user = cluster.config.user
+        self.run = run
+
+    # what there is
+
+    def query(self, *argv: str, check: bool = True, timeout: float = 30.0, input: str = "") -> Result:
+        """Run a command on the controller as the job user."""
+        return self.cluster.controller.run(*argv, check=check, timeout=timeout, input=input, user=self.user)
+
+    def nodes(self) -> dict[str, NodeRecord]:
+        """All nodes that slurmctld knows, by name."""
+        found = self._show("node", "nodes")
+        return {record.name: record for record in map(NodeRecord.of, found)}
+
+    def partitions(self) -> dict[str, PartitionRecord]:
+        """All partitions, by name."""
+        found = self._show("partition", "partitions")
+        return {record.name: record for record in map(PartitionRecord.of, found)}
+
+    def jobs(self) -> dict[int, JobRecord]:
+        """All jobs that slurmctld still knows, by id: pending, running, and ended less than MinJobAge ago."""
+        return {record.id: record for record in map(JobRecord.of, self._show("job", "jobs"))}
+
+    def job(self, id: int) -> JobRecord:
+        """One job. Raises :class:`AiHowError` when slurmctld does not know it (any more)."""
+        result = self.query("scontrol", "show", "job", str(id), "--json")
+        for raw in document(result).get("jobs") or ():
+            record = JobRecord.of(raw)
+            if record.id == id:
+                return record
+        raise AiHowError(f"job {id}", "slurmctld does not know this job", cure=f"look for it with `sacct -j {id}`")
+
+    # making jobs
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder of this run's jobs on the shared storage; made, as the job user, when first asked for."""
+        storage = self.cluster.config.storage
+        if storage.kind == "none":
+            raise AiHowError(
+                self.cluster.name,
+                "jobs need a folder that all nodes see, and storage.kind is 'none'",
+                cure="declare the shared file system under `storage:` in the cluster's YAML",
+            )
+        folder = f"{storage.mount}/jobs/{self.run}"
+        made = self.query("mkdir", "-p", folder, check=False)
+        if not made.ok:
+            # The mount belongs to root where nobody has opened it to the job user yet.
+            self.cluster.controller.run("install", "-d", "-m", "0755", "-o", self.user, f"{storage.mount}/jobs", folder)
+        return folder
+
+    def try_submit(self, script: str | Sequence[str], **options: Unpack[JobOptions]) -> Result:
+        """Hand a batch script (or the arguments of one command) to sbatch and return what it said, refusal included."""
+        return self.query("sbatch", "--parsable", *self._batch(options), input=as_script(script), check=False)
+
+    def submit(self, script: str | Sequence[str], **options: Unpack[JobOptions]) -> int:
+        """Submit a batch script (or the arguments of one command) and return the job's id."""
+        result = self.try_submit(script, **options)
+        if not result.ok:
+            raise CommandError(result)
+        return submitted(result)
+
+    def srun(self, *argv: str, within: float = 60.0, **options: Unpack[JobOptions]) -> Result:
+        """Run a command by srun and return its outcome, whatever its status."""
+        options.setdefault("chdir", self.folder)
+        return self.query("srun", *arguments(options), *argv, timeout=within, check=False)
+
+    def cancel(self, *ids: int) -> Result:
+        """Cancel jobs; those that have ended are no error."""
+        return self.query("scancel", *map(str, ids))
+
+    # waiting for jobs
+
+    def until(self, id: int, *states: str, within: float = 60.0) -> JobRecord:
+        """Wait until a job is in one of ``states`` and return it.
+
+        Raises :class:`AiHowError` at once when it ended in another state, :class:`DeadlineExceeded` when late.
+        """
+        seen = ""
+
+        def probe() -> JobRecord | None:
+            nonlocal seen
+            record = self.job(id)
+            seen = f"{record.state}, reason {record.reason}"
+            if set(states) & set(record.states):
+                return record
+            if record.final:
+                raise AiHowError(f"job {id}", f"ended as {seen}", expected=" or ".join(states))
+            return None
+
+        what = f"{' or '.join(states)}"
+        return wait_for(probe, within=within, what=what, where=f"job {id}", at_most=POLL, last_seen=lambda: seen)
+
+    def ended(self, *ids: int, within: float | Deadline = 60.0) -> dict[int, JobRecord]:
+        """Wait until jobs have ended, by slurmctld's own record, and return them; an array's id stands for its tasks.
+
+        Raises :class:`DeadlineExceeded` naming the jobs that had not.
+        """
+        seen: dict[str, str] = {}
+
+        def probe() -> bool:
+            listed = self.query(
+                "squeue", "--noheader", "--states=all", "--array", f"--user={self.user}", "--format=%A|%F|%T"
+            )
+            rows = [line.strip().split("|") for line in listed.stdout.splitlines()]
+            mine = [row for row in rows if int(row[0]) in ids or int(row[1]) in ids]
+            seen.clear()
+            seen.update((row[0], row[2]) for row in mine if row[2] not in FINAL)
+            missing = set(ids) - {int(word) for row in mine for word in row[:2]}
+            seen.update((str(id), "unknown to slurmctld") for id in missing)
+            return not seen
+
+        where = f"job {', '.join(map(str, ids))}"
+        wait_for(probe, within=within, what="ended", where=where, at_most=POLL, last_seen=lambda: _shown(seen))
+        records = self.jobs()
+        return {id: job for id, job in records.items() if id in ids or (job.array is not None and job.array[0] in ids)}
+
+    def wait(self, id: int, within: float = 60.0) -> SacctRecord:
+        """Wait until a job has ended and return its accounting record."""
+        for record in self.wait_all([id], within):
+            if record.id == id:
+                return record
+        raise AiHowError(f"job {id}", "the accounting has no record under this id", expected="one record")
+
+    def wait_all(self, ids: Iterable[int], within: float = 60.0) -> tuple[SacctRecord, ...]:
+        """Wait until jobs have ended and return their accounting records, array tasks each with its own.
+
+        Without accounting in the configuration, the records are slurmctld's.
+        """
+        deadline = Deadline(within)
+        jobs = self.ended(*ids, within=deadline)
+        if not self._accounting:
+            cluster = self.cluster.config.slurm.cluster if self.cluster.config.slurm else ""
+            return tuple(SacctRecord.of_job(job, cluster) for job in jobs.values())
+        seen: dict[str, str] = {}
+
+        def probe() -> tuple[SacctRecord, ...] | None:
+            records = self.sacct(*jobs)
+            seen.clear()
+            seen.update((str(id), "no record") for id in set(jobs) - {record.id for record in records})
+            seen.update((str(record.id), record.state) for record in records if not record.final)
+            return None if seen else records
+
+        return wait_for(
+            probe,
+            within=max(deadline.left, ACCOUNTING_LAG),
+            what="final in the accounting",
+            where=f"job {', '.join(map(str, jobs))}",
+            at_most=POLL,
+            last_seen=lambda: _shown(seen),
+            cure=f"look at slurmdbd on {self.cluster.controller.name}: `sacctmgr show stats`, slurmdbd.log",
+        )
+
+    def sacct(self, *ids: int) -> tuple[SacctRecord, ...]:
+        """The accounting's present records of these jobs, array tasks each with its own; maybe fewer than asked for."""
+        result = self.query("sacct", "--json", f"--jobs={','.join(map(str, ids))}")
+        return tuple(SacctRecord.of(raw) for raw in document(result).get("jobs") or ())
+
+    # what jobs wrote
+
+    def output(self, id: int) -> str:
+        """What a job wrote to its standard output, by the path that slurmctld names."""
+        return self.read(self.job(id).stdout)
+
+    def errors(self, id: int) -> str:
+        """What a job wrote to its standard error."""
+        return self.read(self.job(id).stderr)
+
+    def read(self, path: str) -> str:
+        """Read a file on the shared storage, as the job user."""
+        return self.query("cat", "--", path).stdout
+
+    # readiness
+
+    def faults(self) -> tuple[str, ...]:
+        """Why Slurm is not ready: a reason a line, the machine first; empty when it is ready."""
+        controller = self.cluster.controller.name
+        try:
+            nodes = self.nodes()
+        except AiHowError as error:
+            said = str(error).splitlines()[0].removeprefix(f"{controller}: ")
+            return (f"{controller}: slurmctld does not answer: {said}; do: `systemctl status slurmctld` there",)
+        found = []
+        for name in self.compute:
+            record = nodes.get(name)
+            if record is None:
+                found.append(f"{name}: not known to slurmctld; expected in slurm.conf as the cluster's YAML names it")
+            elif not record.usable:
+                found.append(node_fault(record))
+        return tuple(found)
+
+    @property
+    def compute(self) -> tuple[str, ...]:
+        """The names of the configured compute nodes."""
+        return tuple(node.name for node in self.cluster.config.on("compute"))
+
+    @property
+    def _accounting(self) -> bool:
+        slurm = self.cluster.config.slurm
+        return slurm is None or slurm.accounting
+
+    def _show(self, kind: str, key: str) -> list[dict[str, Any]]:
+        result = self.query("scontrol", "show", kind, "--json")
+        return cast("list[dict[str, Any]]", document(result).get(key) or [])
+
+    def _batch(self, options: JobOptions) -> tuple[str, ...]:
+        pattern = "%x-%A_%a" if "array" in options else "%x-%j"
+        defaults: JobOptions = {
+            "name": "check",
+            "chdir": self.folder,
+            "output": f"{self.folder}/{pattern}.out",
+            "error": f"{self.folder}/{pattern}.err",
+        }
+        return arguments({**defaults, **options})
+
+
+def as_script(script: str | Sequence[str]) -> str:
+    """Return a batch script: text that has an interpreter line as it is, other text or arguments under ``/bin/sh``."""
+    text = script if isinstance(script, str) else quote(script)
+    return text if text.startswith("#!") else f"#!/bin/sh\n{text}\n"
+
+
+def submitted(result: Result) -> int:
+    """The job id in the answer of ``sbatch --parsable``: ``12`` or ``12;cluster``."""
+    word = result.stdout.strip().split(";")[0]
+    if not word.isdecimal():
+        raise AiHowError(result.node, f"sbatch answered {result.stdout.strip()!r}", expected="a job id")
+    return int(word)
+
+
+def node_fault(record: NodeRecord) -> str:
+    """Say in one line why a node is not usable."""
+    reason = f"reason {record.reason!r}" if record.reason else "no reason set"
+    return (
+        f"{record.name}: Slurm has it as {record.state}, {reason}; expected IDLE, MIXED or ALLOCATED; "
+        f"do: read slurmd's log on {record.name}"
+    )
+
+
+def _shown(seen: dict[str, str]) -> str:
+    return ", ".join(f"{id} {state}" for id, state in list(seen.items())[:10])

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_ai_how.errors import AiHowError, CommandError, DeadlineExceeded
+from pytest_ai_how.services.slurm import Slurm
+from pytest_ai_how.shell import Result
+from tests.fakes import Script, fake_cluster
+
+DATA = Path(__file__).parents[2] / "data" / "slurm"
+MKDIR = {"mkdir -p": ""}
+
+
+def slurm(script: Script) -> Slurm:
+    return Slurm(fake_cluster({"controller": script}), run="r1")
+
+
+def calls(slurm: Slurm) -> list[Any]:
+    return slurm.cluster.controller.transport.calls  # type: ignore[attr-defined]  # a FakeTransport
+
+
+def text(command: str) -> str:
+    return (DATA / f"24.11.5-{command}.v0.0.42.json").read_text()
+
+
+def nodes(**changes: object) -> str:
+    found = json.loads(text("scontrol-node"))
+    found["nodes"][1].update(changes)
+    return json.dumps(found)
+
+
+def job(id: int = 2, **changes: object) -> str:
+    found = json.loads(text("scontrol-job"))
+    found["jobs"] = [raw | changes for raw in found["jobs"] if raw["job_id"] == id]
+    return json.dumps(found)
+
+
+def test_ready_when_all_nodes_are_usable() -> None:
+    assert slurm({"scontrol show node": nodes()}).faults() == ()
+
+
+def test_a_node_that_is_down_is_named_with_its_reason() -> None:
+    (fault,) = slurm({"scontrol show node": nodes(state=["DOWN", "NOT_RESPONDING"], reason="Not responding")}).faults()
+    assert fault.startswith("node02: Slurm has it as DOWN+NOT_RESPONDING, reason 'Not responding'; expected IDLE")
+    assert "do: read slurmd's log on node02" in fault
+
+
+def test_a_configured_node_that_slurm_does_not_know_is_a_fault() -> None:
+    (fault,) = slurm({"scontrol show node": nodes(name="other")}).faults()
+    assert fault.startswith("node02: not known to slurmctld")
+
+
+def test_slurmctld_that_does_not_answer_is_one_fault_of_the_controller() -> None:
+    down = Result((), 1, stderr="slurm_load_node error: Unable to contact slurm controller (connect failure)\n")
+    (fault,) = slurm({"scontrol show node": down}).faults()
+    assert fault.startswith("controller: slurmctld does not answer: `scontrol show node --json` exited with 1")
+    assert "Unable to contact slurm controller" in fault
+
+
+def test_a_script_is_handed_over_by_standard_input_as_the_job_user() -> None:
+    found = slurm({**MKDIR, "sbatch": "12\n"})
+    assert found.submit("echo $HOME; sleep 1", mem=50, name="x;y") == 12
+    call = calls(found)[-1]
+    assert call.user == "hpc"
+    assert call.input == b"#!/bin/sh\necho $HOME; sleep 1\n"
+    assert call.argv[:2] == ("sbatch", "--parsable")
+    assert {"--job-name=x;y", "--chdir=/mnt/shared/jobs/r1", "--output=/mnt/shared/jobs/r1/%x-%j.out"} <= set(call.argv)
+
+
+def test_arguments_are_quoted_and_a_script_with_an_interpreter_stays_as_it_is() -> None:
+    found = slurm({**MKDIR, "sbatch": "12;cluster\n"})
+    assert found.submit(["echo", "a b", "$x"]) == 12
+    assert calls(found)[-1].input == b"#!/bin/sh\necho 'a b' '$x'\n"
+    found.submit("#!/usr/bin/python3\nprint(1)\n", array="0-1")
+    assert calls(found)[-1].input.startswith(b"#!/usr/bin/python3\n")
+    assert "--output=/mnt/shared/jobs/r1/%x-%A_%a.out" in calls(found)[-1].argv
+
+
+def test_a_refused_job_is_an_error_with_slurms_words() -> None:
+    refused = Result(
+        (), 1, stderr="sbatch: error: Batch job submission failed: Requested node configuration is not available\n"
+    )
+    with pytest.raises(CommandError, match=r"^controller: `sbatch .*Requested node configuration is not available"):
+        slurm({**MKDIR, "sbatch": refused}).submit("true", gres="gpu:9")
+    assert not slurm({**MKDIR, "sbatch": refused}).try_submit("true").ok
+
+
+def test_an_answer_of_sbatch_that_is_no_job_id() -> None:
+    with pytest.raises(AiHowError, match=r"^controller: sbatch answered ''"):
+        slurm({**MKDIR, "sbatch": ""}).submit("true")
+
+
+def test_the_folder_is_made_for_the_job_user_when_the_mount_is_roots() -> None:
+    found = slurm({"mkdir": Result((), 1, stderr="mkdir: Permission denied"), "install": ""})
+    assert found.folder == "/mnt/shared/jobs/r1"
+    assert found.folder == "/mnt/shared/jobs/r1"
+    assert [(call.argv[0], call.user) for call in calls(found)] == [("mkdir", "hpc"), ("install", None)]
+
+
+def test_waiting_ends_with_the_record_of_the_accounting() -> None:
+    found = slurm(
+        {
+            "squeue": ["2|2|RUNNING\n", "2|2|COMPLETING\n", "2|2|FAILED\n"],
+            "scontrol show job": job(),
+            "sacct": [json.dumps({"jobs": []}), text("sacct")],
+        }
+    )
+    record = found.wait(2, within=20)
+    assert (record.id, record.state, str(record.exit)) == (2, "FAILED", "7:0")
+    assert [call.argv[0] for call in calls(found)] == ["squeue", "squeue", "squeue", "scontrol", "sacct", "sacct"]
+
+
+def test_a_job_that_vanished_has_not_ended() -> None:
+    found = slurm({"squeue": "", "scontrol": job()})
+    with pytest.raises(DeadlineExceeded, match=r"^job 2: not ended within 0.2 s; last seen: 2 unknown to slurmctld"):
+        found.ended(2, within=0.2)
+
+
+def test_an_array_has_ended_when_all_its_tasks_have() -> None:
+    found = slurm(
+        {
+            "squeue": ["12|12|COMPLETED\n16|12|RUNNING\n", "12|12|COMPLETED\n16|12|COMPLETED\n"],
+            "scontrol": text("scontrol-job"),
+        }
+    )
+    assert sorted(found.ended(12)) == [12, 16]
+
+
+def test_waiting_for_a_state_ends_at_once_when_the_job_ended_otherwise() -> None:
+    with pytest.raises(AiHowError, match=r"^job 2: ended as FAILED, reason NonZeroExitCode\n  expected: RUNNING"):
+        slurm({"scontrol show job 2": job()}).until(2, "RUNNING")
+    assert slurm({"scontrol show job 11": job(11)}).until(11, "RUNNING").nodes == ("node01",)
+
+
+def test_an_unknown_job() -> None:
+    with pytest.raises(AiHowError, match=r"^job 999: slurmctld does not know this job"):
+        slurm({"scontrol show job 999": json.dumps({"jobs": []})}).job(999)
+
+
+def test_output_is_read_where_slurmctld_says_it_is() -> None:
+    found = slurm({"scontrol show job 2": job(), re.compile("^cat -- /mnt/shared/jobs/slurm-2.out$"): "hello\n"})
+    assert found.output(2) == "hello\n"
+
+
+def test_srun_returns_failures_too() -> None:
+    found = slurm({**MKDIR, "srun": Result((), 7)})
+    assert found.srun("sh", "-c", "exit 7", nodelist="node01", mem=10).returncode == 7
+    assert calls(found)[-1].argv == (
+        "srun",
+        "--nodelist=node01",
+        "--mem=10M",
+        "--chdir=/mnt/shared/jobs/r1",
+        "sh",
+        "-c",
+        "exit 7",
+    )
