@@ -1,0 +1,205 @@
+"""What is measured, how often, and what is to be reached."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: ``values`` in ``unit``, one a repetition, and the ``target`` that their median must not exceed."""
+
+    name: str
+    unit: str
+    target: float
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle value: single runs on a shared machine say little."""
+        return statistics.median(self.values)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the median is within the target."""
+        return self.median <= self.target
+
+
+def run(*argv: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> tuple[float, str]:
+    """Run a command to its end; seconds and standard output. A failure is an error with its output."""
+    start = time.monotonic()
+    done = subprocess.run(
+        argv, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=1800, check=False
+    )
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise SystemExit(
+            f"bench: {' '.join(argv)} ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
+    return seconds, done.stdout
+
+
+def pytest_run(*args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> tuple[float, str]:
+    """Run pytest of this environment."""
+    return run(str(BIN / "pytest"), *args, env=env, cwd=cwd)
+
+
+def tool(*args: str, env: Mapping[str, str] | None = None) -> float:
+    """Run ``pytest-ai-how`` of this environment; seconds."""
+    return run(str(BIN / "pytest-ai-how"), *args, env=env)[0]
+
+
+def cluster_figures(times: int = 5) -> Iterator[Figure]:
+    """Bring-up and take-down as whole commands, so that the interpreter's own start is in the figure."""
+    ups, downs = [], []
+    for _ in range(times):
+        ups.append(tool("up", "--cluster", "local"))
+        downs.append(tool("down", "--cluster", "local"))
+    yield Figure("bring-up of local, warm: command to idle nodes and accounting", "s", 5, tuple(ups))
+    yield Figure("take-down of local, verified empty", "s", 3, tuple(downs))
+
+
+FIRST_CHECK = """
+import time, os, pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    if not os.path.exists(os.environ["FIRST_CHECK"]):
+        with open(os.environ["FIRST_CHECK"], "w") as out:
+            out.write(repr(time.time()))
+"""
+
+
+def attach_figure(times: int = 5) -> Figure:
+    """From the start of the pytest process to the first line of the first check, on a cluster that is kept."""
+    values = []
+    tool("up", "--cluster", "local")
+    try:
+        for _ in range(times):
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder, "first_check.py").write_text(FIRST_CHECK)
+                mark = Path(folder, "time")
+                env = {"PYTHONPATH": folder, "FIRST_CHECK": str(mark)}
+                start = time.time()
+                pytest_run(
+                    "suites/phase6", "-p", "first_check", "-k", "test_nodes_are_idle", "--cluster=local",
+                    "--cluster-keep=always", env=env,
+                )  # fmt: skip
+                values.append(float(mark.read_text()) - start)
+    finally:
+        tool("down", "--cluster", "local")
+    return Figure("attach to a kept cluster: process start to first check", "s", 1, tuple(values))
+
+
+def phase6_figures() -> Iterator[Figure]:
+    """Phase 6 as a person runs it, alone and with four workers, in one go."""
+    yield Figure("phase 6 whole, warm", "s", 240, (pytest_run("suites/phase6", "--cluster=local")[0],))
+    yield Figure("phase 6 whole, warm, -n4", "s", 240, (pytest_run("suites/phase6", "--cluster=local", "-n4")[0],))
+
+
+def cold_figure() -> Figure:
+    """Empty caches to verdict, with the system packages and the environment in place."""
+    with tempfile.TemporaryDirectory(prefix="ai-how-cold-", dir="/var/tmp") as cache:
+        seconds, _ = pytest_run("suites/phase6", "--cluster=local", env={"XDG_CACHE_HOME": cache})
+    return Figure("cold: empty caches to verdict of phase 6", "s", 360, (seconds,))
+
+
+def unused_figure(times: int = 15) -> Figure:
+    """What the installed plugin adds to ``pytest --version``, with and without it in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder)
+        extra = [
+            (pytest_run("--version", cwd=there)[0] - pytest_run("--version", "-p", "no:ai_how", cwd=there)[0]) * 1000
+            for _ in range(times)
+        ]
+    return Figure("plugin installed and unused: added to pytest --version", "ms", 50, tuple(extra))
+
+
+MANY = """
+import pytest
+@pytest.mark.parametrize("number", range(20_000))
+def test_many(number):
+    assert number >= 0
+"""
+
+
+def collection_figure(times: int = 3) -> Figure:
+    """20,000 parametrised items, collected with the plugin."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_many.py").write_text(MANY)
+        values = []
+        for _ in range(times):
+            seconds, out = pytest_run("--collect-only", "-q", "test_many.py", cwd=Path(folder))
+            assert re.search(r"^20000 tests collected", out, re.MULTILINE), out[-300:]
+            values.append(seconds)
+    return Figure("collection of 20,000 parametrised items", "s", 5, tuple(values))
+
+
+TRIVIAL = """
+import pytest
+@pytest.mark.parametrize("number", range(300))
+def test_trivial(cluster, evidence, number):
+    evidence.result(cluster.controller.run("true"))
+"""
+BARE = """
+import pytest
+@pytest.mark.parametrize("number", range(300))
+def test_trivial(number):
+    assert number >= 0
+"""
+
+
+def overhead_figure(times: int = 3) -> Figure:
+    """A trivial check on a node over a kept connection, less a bare test, both 300 times in the same breath."""
+    values = []
+    tool("up", "--cluster", "local")
+    try:
+        for _ in range(times):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds = {}
+                for name, text in (("trivial", TRIVIAL), ("bare", BARE)):
+                    Path(folder, f"test_{name}.py").write_text(text)
+                    args = ["--cluster=local", "--cluster-keep=always"] if name == "trivial" else ["-p", "no:ai_how"]
+                    _, out = pytest_run(f"test_{name}.py", "--durations=0", "-vv", *args, cwd=Path(folder))
+                    seconds[name] = _steady(out)
+            values.append((seconds["trivial"] - seconds["bare"]) * 1000)
+    finally:
+        tool("down", "--cluster", "local")
+    return Figure("overhead of a trivial check on a node over a bare test", "ms", 10, tuple(values))
+
+
+def _steady(out: str) -> float:
+    """Seconds a test from pytest's table of durations, without the first, which pays for attaching."""
+    by_test: dict[str, float] = {}
+    for seconds, test in re.findall(r"^([\d.]+)s (?:setup|call|teardown)\s+(\S+)", out, re.MULTILINE):
+        by_test[test] = by_test.get(test, 0.0) + float(seconds)
+    return statistics.mean(sorted(by_test.values())[:-1])
+
+
+ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
+    "unused": unused_figure,
+    "collection": collection_figure,
+    "cluster": cluster_figures,
+    "attach": attach_figure,
+    "overhead": overhead_figure,
+    "phase6": phase6_figures,
+    "cold": cold_figure,
+}
+
+
+def measure(names: Sequence[str]) -> Iterator[Figure]:
+    """Measure the figures of these names, in order."""
+    for name in names:
+        found = ALL[name]()
+        yield from [found] if isinstance(found, Figure) else found
