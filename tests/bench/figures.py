@@ -147,44 +147,43 @@ def collection_figure(times: int = 3) -> Figure:
 
 
 TRIVIAL = """
-import pytest
-@pytest.mark.parametrize("number", range(300))
+import os, pytest
+@pytest.mark.parametrize("number", range(int(os.environ["CHECKS"])))
 def test_trivial(cluster, evidence, number):
     evidence.result(cluster.controller.run("true"))
 """
 BARE = """
-import pytest
-@pytest.mark.parametrize("number", range(300))
+import os, pytest
+@pytest.mark.parametrize("number", range(int(os.environ["CHECKS"])))
 def test_trivial(number):
     assert number >= 0
 """
 
 
 def overhead_figure(times: int = 3) -> Figure:
-    """A trivial check on a node over a kept connection, less a bare test, both 300 times in the same breath."""
+    """A trivial check on a node over a kept connection, less a bare test.
+
+    The slope between few and many checks leaves out what a session pays once: start-up, attaching, the report.
+    """
     values = []
     tool("up", "--cluster", "local")
     try:
         for _ in range(times):
-            with tempfile.TemporaryDirectory() as folder:
-                seconds = {}
-                for name, text in (("trivial", TRIVIAL), ("bare", BARE)):
-                    Path(folder, f"test_{name}.py").write_text(text)
-                    args = ["--cluster=local", "--cluster-keep=always"] if name == "trivial" else ["-p", "no:ai_how"]
-                    _, out = pytest_run(f"test_{name}.py", "--durations=0", "-vv", *args, cwd=Path(folder))
-                    seconds[name] = _steady(out)
-            values.append((seconds["trivial"] - seconds["bare"]) * 1000)
+            check = _slope(TRIVIAL, "--cluster=local", "--cluster-keep=always")
+            values.append((check - _slope(BARE, "-p", "no:ai_how")) * 1000)
     finally:
         tool("down", "--cluster", "local")
     return Figure("overhead of a trivial check on a node over a bare test", "ms", 10, tuple(values))
 
 
-def _steady(out: str) -> float:
-    """Seconds a test from pytest's table of durations, without the first, which pays for attaching."""
-    by_test: dict[str, float] = {}
-    for seconds, test in re.findall(r"^([\d.]+)s (?:setup|call|teardown)\s+(\S+)", out, re.MULTILINE):
-        by_test[test] = by_test.get(test, 0.0) + float(seconds)
-    return statistics.mean(sorted(by_test.values())[:-1])
+def _slope(text: str, *args: str, few: int = 20, many: int = 320) -> float:
+    """Seconds that one more test takes."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_it.py").write_text(text)
+        for count in (few, many):
+            seconds[count], _ = pytest_run("test_it.py", "-q", *args, env={"CHECKS": str(count)}, cwd=Path(folder))
+    return (seconds[many] - seconds[few]) / (many - few)
 
 
 ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
