@@ -1,9 +1,11 @@
-"""The options of sbatch and srun that checks use, typed, and their command line."""
+"""What a job is and asks for: the options of sbatch and srun that checks use, typed, and their command line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, Unpack
+
+from pytest_ai_how.shell import quote
 
 
 class JobOptions(TypedDict, total=False):
@@ -34,6 +36,36 @@ class JobOptions(TypedDict, total=False):
     output: str
     error: str
     immediate: int
+
+
+class JobSpec:
+    """A batch job: a script, or the arguments of one command, with arguments for the script and sbatch's options.
+
+    Text without an interpreter line is a POSIX shell script. ``args`` become ``$1 …`` of a shell script; a script of
+    another interpreter takes none (:class:`ValueError`).
+    """
+
+    def __init__(self, script: str | Sequence[str], args: Sequence[str] = (), **options: Unpack[JobOptions]) -> None:
+        text = script if isinstance(script, str) else quote(script)
+        text = text if text.startswith("#!") else f"#!/bin/sh\n{text}\n"
+        self.script = _with_arguments(text, args) if args else text
+        self.options = options
+
+    def argv(self, defaults: JobOptions) -> tuple[str, ...]:
+        """The command that submits it; the script goes to its standard input."""
+        return ("sbatch", "--parsable", *arguments({**defaults, **self.options}))
+
+
+def _with_arguments(script: str, args: Sequence[str]) -> str:
+    """Set the positional parameters before the first command, and so after the ``#SBATCH`` lines.
+
+    sbatch takes arguments only for a script that is a file on the controller, and this one comes by standard input.
+    """
+    lines = script.splitlines(keepends=True)
+    if not lines[0].split("/")[-1].startswith(("sh", "bash", "dash")):
+        raise ValueError(f"{lines[0].strip()!r}: only a shell script can be given arguments")
+    first = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    return "".join([*lines[:first], f"set -- {quote(args)}\n", *lines[first:]])
 
 
 _FLAGS = {"cpus": "--cpus-per-task", "name": "--job-name"}

@@ -9,10 +9,10 @@ from typing import Any, Unpack, cast
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import AiHowError, CommandError
-from pytest_ai_how.services.slurm.options import JobOptions, arguments
+from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
-from pytest_ai_how.shell import Result, quote
+from pytest_ai_how.shell import Result
 
 #: Seconds between two looks at a job, at most: what a wait may be late by.
 POLL = 0.1
@@ -84,13 +84,14 @@ class Slurm:
             self.cluster.controller.run("install", "-d", "-m", "0755", "-o", self.user, f"{storage.mount}/jobs", folder)
         return folder
 
-    def try_submit(self, script: str | Sequence[str], **options: Unpack[JobOptions]) -> Result:
-        """Hand a batch script (or the arguments of one command) to sbatch and return what it said, refusal included."""
-        return self.query("sbatch", "--parsable", *self._batch(options), input=as_script(script), check=False)
+    def try_submit(self, job: JobSpec | str | Sequence[str], **options: Unpack[JobOptions]) -> Result:
+        """Hand a job (a :class:`JobSpec`, a script, or one command's arguments) to sbatch; return what it said."""
+        spec = job if isinstance(job, JobSpec) else JobSpec(job, **options)
+        return self.query(*spec.argv(self._defaults(spec)), input=spec.script, check=False)
 
-    def submit(self, script: str | Sequence[str], **options: Unpack[JobOptions]) -> int:
-        """Submit a batch script (or the arguments of one command) and return the job's id."""
-        result = self.try_submit(script, **options)
+    def submit(self, job: JobSpec | str | Sequence[str], **options: Unpack[JobOptions]) -> int:
+        """Submit a job as :meth:`try_submit` does and return its id. Raises when sbatch refuses it."""
+        result = self.try_submit(job, **options)
         if not result.ok:
             raise CommandError(result)
         return submitted(result)
@@ -238,21 +239,14 @@ class Slurm:
         result = self.query("scontrol", "show", kind, "--json")
         return cast("list[dict[str, Any]]", document(result).get(key) or [])
 
-    def _batch(self, options: JobOptions) -> tuple[str, ...]:
-        pattern = "%x-%A_%a" if "array" in options else "%x-%j"
-        defaults: JobOptions = {
+    def _defaults(self, job: JobSpec) -> JobOptions:
+        pattern = "%x-%A_%a" if "array" in job.options else "%x-%j"
+        return {
             "name": "check",
             "chdir": self.folder,
             "output": f"{self.folder}/{pattern}.out",
             "error": f"{self.folder}/{pattern}.err",
         }
-        return arguments({**defaults, **options})
-
-
-def as_script(script: str | Sequence[str]) -> str:
-    """Return a batch script: text that has an interpreter line as it is, other text or arguments under ``/bin/sh``."""
-    text = script if isinstance(script, str) else quote(script)
-    return text if text.startswith("#!") else f"#!/bin/sh\n{text}\n"
 
 
 def submitted(result: Result) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.errors import AiHowError, CommandError, DeadlineExceeded
-from pytest_ai_how.services.slurm import Slurm
+from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.shell import Result
 from tests.fakes import Script, fake_cluster
 
@@ -79,6 +79,15 @@ def test_arguments_are_quoted_and_a_script_with_an_interpreter_stays_as_it_is() 
     found.submit("#!/usr/bin/python3\nprint(1)\n", array="0-1")
     assert calls(found)[-1].input.startswith(b"#!/usr/bin/python3\n")
     assert "--output=/mnt/shared/jobs/r1/%x-%A_%a.out" in calls(found)[-1].argv
+
+
+def test_a_spec_carries_arguments_for_the_script() -> None:
+    found = slurm({**MKDIR, "sbatch": "12\n"})
+    assert found.submit(JobSpec("#!/bin/bash\n#SBATCH --time=1\n\nexit $1\n", args=("7", "a b"), mem=50)) == 12
+    assert "--mem=50M" in calls(found)[-1].argv
+    assert calls(found)[-1].input == b"#!/bin/bash\n#SBATCH --time=1\n\nset -- 7 'a b'\nexit $1\n"
+    with pytest.raises(ValueError, match="python3': only a shell script"):
+        JobSpec("#!/usr/bin/python3\n", args=("7",))
 
 
 def test_a_refused_job_is_an_error_with_slurms_words() -> None:
