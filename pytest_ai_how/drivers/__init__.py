@@ -1,0 +1,1 @@
+"""What makes machines exist: systemd-nspawn here, or machines that exist already, reached by ssh."""

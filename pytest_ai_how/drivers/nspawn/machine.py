@@ -1,0 +1,177 @@
+"""One node: an overlay over the image, its configuration, and the systemd-nspawn process that boots it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.deadline import Deadline, wait_for
+from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
+from pytest_ai_how.drivers.nspawn.render import Accounts, File, add_user
+from pytest_ai_how.errors import DeadlineExceeded, ProvisionError
+from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.lease.state import cookie
+
+# systemd-nspawn 252 to 257, in nspawn's main program: a machine that reboots under --keep-unit ends with 133 and is to
+# be started again. Before that this shell joins the node's cgroups, so that all that follows is born in them.
+# Told to end, it kills the machine's init rather than nspawn: the init would survive nspawn, but when the init is gone
+# nspawn cleans up after itself and ends. What a machine holds is thrown away, so it need not shut down.
+_LAUNCH = """
+groups=$1; shift
+for group in $groups; do echo $$ >"$group/cgroup.procs" || exit 1; done
+stop() { read -r inits <"/proc/$nspawn/task/$nspawn/children"; kill -KILL $inits; }
+trap stop TERM
+status=133
+while [ "$status" -eq 133 ]; do
+    "$@" & nspawn=$!
+    wait "$nspawn"; status=$?
+    while kill -0 "$nspawn" 2>/dev/null; do wait "$nspawn"; status=$?; done
+done
+exit "$status"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node and the folder of this host that holds what is its own."""
+
+    config: ClusterConfig
+    node: NodeConfig
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The machine's name on this host: unique among clusters."""
+        return f"aihow-{self.config.name}-{self.node.name}"
+
+    @property
+    def root(self) -> Path:
+        """The node's root tree, where the overlay is mounted."""
+        return self.folder / "root"
+
+    @property
+    def console(self) -> Path:
+        """What the machine said while it booted."""
+        return self.folder / "console.log"
+
+    def mount(self, image: Path, journal: Journal) -> None:
+        """Mount an overlay over ``image``. Nothing of it outlives the machine, so the host syncs none of it."""
+        upper, work = self.folder / "upper", self.folder / "work"
+        for folder in (upper, work, self.root):
+            folder.mkdir(parents=True)
+        journal.intend("mount", target=str(self.root))
+        options = f"lowerdir={image},upperdir={upper},workdir={work},volatile"
+        _run(self.node.name, "mount", "-t", "overlay", self.name, "-o", options, str(self.root))
+
+    def furnish(self, files: Iterable[File], accounts: Accounts) -> None:
+        """Write the node's own files into its root."""
+        user = self.config.user
+        add_user(self.root, user, accounts.owner(user))
+        for home, owner in (("root", "root"), (f"home/{user}", user)):
+            keys = self.root / home / ".ssh"
+            keys.mkdir(mode=0o700, exist_ok=True)
+            os.chown(keys, *accounts.owner(owner))
+        _write_tree(self.root, files, accounts)
+
+    def start(self, shared: Path, cgroups: Cgroups, journal: Journal) -> None:
+        """Start the machine; the process is detached from this one and outlives it."""
+        cgroups.make(self._group, self.node.memory)
+        journal.intend("process", cookie=self._cookie)
+        groups = " ".join(map(str, cgroups.groups(self._group)))
+        # The descriptor of the log is all that the machine gets from this process.
+        with self.console.open("wb") as console:
+            subprocess.run(
+                ["setsid", "--fork", "sh", "-c", _LAUNCH, self._cookie, groups, *self._argv(shared)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                close_fds=True,
+                check=True,
+                cwd="/",
+                env=_environment(cgroups),
+            )
+
+    @property
+    def _cookie(self) -> str:
+        return f"{cookie(self.config.name)}/{self.node.name}"
+
+    @property
+    def _group(self) -> str:
+        return f"{cookie(self.config.name)}/{self.node.name}"
+
+    def _argv(self, shared: Path) -> list[str]:
+        network = self.config.network
+        assert network is not None, "checked by NspawnDriver.check"
+        binds = [f"--bind={shared}:{self.config.storage.mount}"] if self.config.storage.kind == "host-directory" else []
+        return [
+            *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--machine={self.name}"),
+            *(f"--hostname={self.node.name}", f"--directory={self.root}", f"--network-bridge={network.bridge}"),
+            *("--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--setenv=AI_HOW={self._cookie}"),
+            *("--bind=/dev/fuse", *binds, "--capability=all", "--system-call-filter=@mount", "--boot", "--"),
+            *(f"ai_how.role={role}" for role in self.node.roles),
+        ]
+
+    def wait_for_ssh(self, within: float | Deadline) -> None:
+        """Wait until sshd answers. Raises :class:`ProvisionError` with the console's end when it does not."""
+        try:
+            wait_for(self._ssh_answers, within=within, what="answering on port 22", where=self.node.name, every=0.02)
+        except DeadlineExceeded as error:
+            raise self._failed(error.seen) from error
+
+    def _ssh_answers(self) -> bool:
+        try:
+            with socket.create_connection((str(self.node.address), 22), timeout=1.0) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            if not self._alive():
+                raise self._failed("systemd-nspawn ended while the machine booted") from None
+            return False
+
+    def _alive(self) -> bool:
+        return any(self._cookie.encode() in line for line in _command_lines())
+
+    def _failed(self, seen: str) -> ProvisionError:
+        said = self.console.read_text(errors="replace").strip().splitlines()[-15:] if self.console.exists() else []
+        tail = "\n".join(f"    {line}" for line in said) or "    (nothing)"
+        return ProvisionError(
+            self.node.name,
+            f"{seen}; the console's end:\n{tail}",
+            expected=f"sshd answering on {self.node.address} port 22",
+            cure=f"read {self.console}",
+        )
+
+
+def _command_lines() -> Iterable[bytes]:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                yield (process / "cmdline").read_bytes()
+            except OSError:  # it ended while we looked
+                continue
+
+
+def _write_tree(root: Path, files: Iterable[File], accounts: Accounts) -> None:
+    for file in files:
+        path = root / file.path.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(file.content)
+        os.chown(path, *accounts.owner(file.owner))
+        path.chmod(file.mode)
+
+
+def _environment(cgroups: Cgroups) -> dict[str, str]:
+    unified = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"} if cgroups.mode == "v2" else {}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **unified}
+
+
+def _run(node: str, *argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProvisionError(node, f"`{' '.join(argv)}` exited with {done.returncode}: {done.stderr.strip()}")

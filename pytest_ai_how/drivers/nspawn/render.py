@@ -1,0 +1,158 @@
+"""What a cluster's machines hold beyond the image: configuration rendered from the YAML, keys and accounts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pytest_ai_how.assets import asset
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
+from pytest_ai_how.drivers.nspawn.identity import Identity
+
+# Linux keeps 240 to 254 for local and experimental character devices (Documentation/admin-guide/devices.txt): nobody
+# is behind these, so opening one says ENXIO when a job may and EPERM when it may not.
+FAKE_GPU_MAJOR = 240
+# The share of a node's memory that Slurm may give to jobs; the rest is for the node's own daemons.
+_JOB_SHARE = 0.95
+# Debian's range for ordinary users (Debian policy 9.2.2).
+_FIRST_USER, _LAST_USER = 1000, 60000
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a machine. ``owner`` is an account of the image, or the cluster's job user."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+    owner: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders the files of each node of one cluster."""
+
+    config: ClusterConfig
+    identity: Identity
+    cgroups: Cgroups
+
+    def files(self, node: NodeConfig) -> Iterator[File]:
+        """All files of ``node``, secrets with their modes."""
+        yield from self._system(node)
+        yield from self._ssh(node)
+        if self.config.slurm:
+            yield from self._slurm(node)
+
+    def shared_text(self, template: str) -> str:
+        """A file that is the same on all nodes."""
+        return self._text(template)
+
+    def _system(self, node: NodeConfig) -> Iterator[File]:
+        yield File("/etc/hostname", f"{node.name}\n".encode())
+        yield File("/etc/hosts", self._text("hosts.j2").encode())
+        yield File("/etc/systemd/network/10-host0.network", self._text("host0.network.j2", node).encode())
+        if node.gpus and node.gpus.kind == "simulated":
+            lines = (f"c /dev/fakegpu{i} 0666 root root - {FAKE_GPU_MAJOR}:{i}\n" for i in range(node.gpus.count))
+            yield File("/etc/tmpfiles.d/ai-how-gpus.conf", "".join(lines).encode())
+
+    def _ssh(self, node: NodeConfig) -> Iterator[File]:
+        host, user = self.identity.hosts[node.name], self.config.user
+        yield File("/etc/ssh/ssh_host_ed25519_key", host.private, 0o600)
+        yield File("/etc/ssh/ssh_host_ed25519_key.pub", f"{host.public}\n".encode())
+        yield File("/etc/ssh/ssh_known_hosts", self._text("known_hosts.j2").encode())
+        client, between = self.identity.client.public, self.identity.user
+        yield File("/root/.ssh/authorized_keys", f"{client}\n".encode(), 0o600)
+        home = f"/home/{user}/.ssh"
+        yield File(f"{home}/authorized_keys", f"{client}\n{between.public}\n".encode(), 0o600, user)
+        yield File(f"{home}/id_ed25519", between.private, 0o600, user)
+        yield File(f"{home}/id_ed25519.pub", f"{between.public}\n".encode(), 0o644, user)
+
+    def _slurm(self, node: NodeConfig) -> Iterator[File]:
+        yield File("/etc/munge/munge.key", self.identity.munge, 0o400, "munge")
+        yield File("/etc/slurm/slurm.conf", self._text("slurm.conf.j2").encode())
+        yield File("/etc/slurm/cgroup.conf", self._text("cgroup.conf.j2").encode())
+        if node.gpus:
+            yield File("/etc/slurm/gres.conf", self._text("gres.conf.j2", node).encode())
+        slurm = self.config.slurm
+        if slurm and slurm.accounting and "controller" in node.roles:
+            yield File("/etc/slurm/slurmdbd.conf", self._text("slurmdbd.conf.j2").encode(), 0o600, "slurm")
+            yield File("/etc/ai-how/accounts", f"{slurm.cluster} {slurm.account} {self.config.user}\n".encode())
+
+    def _text(self, template: str, node: NodeConfig | None = None) -> str:
+        config, absent = self.config, self.cgroups.absent()
+        return (
+            environment()
+            .get_template(template)
+            .render(
+                nodes=config.nodes,
+                compute=config.on("compute"),
+                controller=config.controller,
+                slurm=config.slurm,
+                network=config.network,
+                node=node,
+                memory={each.name: int(each.memory * _JOB_SHARE) for each in config.nodes},
+                host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
+                plugin=self.cgroups.plugin,
+                confines={capability: capability not in absent for capability in _CONFINES},
+            )
+        )
+
+
+_CONFINES = ("cgroup.cpu", "cgroup.memory", "cgroup.devices")
+
+
+def environment() -> Environment:
+    """The templates of ``provisioning/templates``; a name that is not given is an error, never an empty string."""
+    return Environment(
+        loader=FileSystemLoader(asset("provisioning/templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  these are configuration files, not HTML; every value has a pattern in the models
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The accounts of an image's root tree, by name: uid and gid (passwd(5))."""
+
+    ids: Mapping[str, tuple[int, int]]
+
+    def owner(self, name: str) -> tuple[int, int]:
+        """The uid and gid of ``name``; KeyError when the image lacks the account."""
+        return self.ids[name]
+
+
+def read_accounts(root: Path, job_user: str) -> Accounts:
+    """Read the accounts of an image's root tree, with the job user that :func:`add_user` will make if it lacks one."""
+    ids = {}
+    for line in (root / "etc/passwd").read_text().splitlines():
+        name, _, uid, gid, *_ = line.split(":")
+        ids[name] = (int(uid), int(gid))
+    taken = {number for pair in ids.values() for number in pair}
+    free = next(number for number in range(_FIRST_USER, _LAST_USER) if number not in taken)
+    return Accounts({job_user: (free, free)} | ids)
+
+
+def add_user(root: Path, name: str, owner: tuple[int, int]) -> None:
+    """Give a node's root the unprivileged account that jobs run as, unless the image has it: no password."""
+    uid, gid = owner
+    known = (root / "etc/passwd").read_text().splitlines()
+    if not any(line.startswith(f"{name}:") for line in known):
+        for file, line in (
+            ("passwd", f"{name}:x:{uid}:{gid}:Slurm jobs:/home/{name}:/bin/bash"),
+            ("group", f"{name}:x:{gid}:"),
+            # '*' is no password and not locked: sshd refuses locked accounts when PAM is off (shadow(5), sshd(8)).
+            ("shadow", f"{name}:*:20000:0:99999:7:::"),
+        ):
+            path = root / "etc" / file
+            path.write_text(path.read_text().rstrip("\n") + f"\n{line}\n")
+    home = root / "home" / name
+    home.mkdir(mode=0o700, exist_ok=True)
+    os.chown(home, uid, gid)

@@ -1,0 +1,66 @@
+"""The shared directory: a folder of this host that every node mounts, with the container registry in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+# STO-30: the folders of the registry, 0775 root:slurm.
+REGISTRY_FOLDERS = ("ml-frameworks", "custom-images", "base-images", ".registry")
+# Where each of our own images goes.
+PLACES: Mapping[str, str] = {"base": "base-images/base.sif", "pytorch": "ml-frameworks/pytorch.sif"}
+
+
+def make_shared(root: Path, job_user: tuple[int, int]) -> None:
+    """Make the folders that jobs use: ``jobs`` and caches for everybody, data and models for the job user's group."""
+    root.mkdir(parents=True)
+    root.chmod(0o755)
+    for name, mode in (("jobs", 0o1777), ("huggingface", 0o1777), ("evaluations", 0o1777)):
+        _folder(root / name, mode, (0, 0))
+    for name in ("datasets", "models"):
+        _folder(root / name, 0o775, (0, job_user[1]))
+
+
+def make_registry(root: Path, slurm_group: int) -> None:
+    """Make the empty tree of the container registry: STO-30's folders and its configuration."""
+    _folder(root, 0o775, (0, slurm_group))
+    for name in REGISTRY_FOLDERS:
+        _folder(root / name, 0o775, (0, slurm_group))
+    layout = [name for name in REGISTRY_FOLDERS if not name.startswith(".")]
+    config = {"version": 1, "layout": layout, "catalog": ".registry/catalog.yaml", "digest": "sha256"}
+    _write(root / ".registry/config.yaml", yaml.safe_dump(config, sort_keys=False), slurm_group)
+
+
+def deploy_images(root: Path, images: Mapping[str, Path], slurm_group: int) -> None:
+    """Copy images into the registry and list each in the catalogue with its digest and size in bytes."""
+    entries = []
+    for name, source in images.items():
+        place = PLACES.get(name, f"custom-images/{name}.sif")
+        target = root / place
+        # A copy and not a link: root on a node must not be able to change the cached image.
+        shutil.copyfile(source, target)
+        os.chown(target, 0, slurm_group)
+        target.chmod(0o644)
+        with target.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        entries.append({"name": name, "file": place, "digest": f"sha256:{digest}", "size": target.stat().st_size})
+    catalog = {"version": 1, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "images": entries}
+    _write(root / ".registry/catalog.yaml", yaml.safe_dump(catalog, sort_keys=False), slurm_group)
+
+
+def _folder(path: Path, mode: int, owner: tuple[int, int]) -> None:
+    path.mkdir()
+    os.chown(path, *owner)
+    path.chmod(mode)
+
+
+def _write(path: Path, text: str, group: int) -> None:
+    path.write_text(text)
+    os.chown(path, 0, group)
+    path.chmod(0o664)
