@@ -3,5 +3,6 @@
 from pytest_ai_how.transport.fake import Call, FakeTransport
 from pytest_ai_how.transport.local import LocalTransport
 from pytest_ai_how.transport.protocol import Transport
+from pytest_ai_how.transport.ssh import SshTransport
 
-__all__ = ["Call", "FakeTransport", "LocalTransport", "Transport"]
+__all__ = ["Call", "FakeTransport", "LocalTransport", "SshTransport", "Transport"]

@@ -21,7 +21,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 def checked(argv: Sequence[str], user: str | None = None) -> tuple[str, ...]:
     """Return ``argv`` as a tuple. Raises :class:`ValueError` for what no machine could run."""
-    if isinstance(argv, str) or not argv or not argv[0]:
+    if isinstance(argv, str) or not argv or str(argv[0])[:1] in ("", "-"):
         raise ValueError(f"{argv!r}: a command is a list of words that starts with a program")
     for word in argv:
         if not isinstance(word, str):
