@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,15 +45,3 @@ class Driver(Protocol):
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to one of the machines, with its pinned host key."""
-
-
-class Undo(Protocol):
-    """Unmakes one kind of thing that a journal names (see :mod:`pytest_ai_how.lease.journal`)."""
-
-    kind: str
-
-    def undo(self, data: Mapping[str, str], deadline: float) -> None:
-        """Unmake it. Idempotent: what is gone already is no error. Touches nothing that is not provably ours."""
-
-    def remains(self, data: Mapping[str, str]) -> Iterable[str]:
-        """What is still there, in words; nothing when it is gone."""

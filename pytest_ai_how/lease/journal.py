@@ -13,7 +13,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,17 @@ class Journal:
         found: dict[str, Entry] = {}
         for number, line in self._lines():
             self._apply(found, number, line)
+        return list(found.values())
+
+    def salvage(self) -> list[Entry]:
+        """Like :meth:`pending`, from the lines that can be read: for a forced clean-up only."""
+        found: dict[str, Entry] = {}
+        try:
+            for number, line in self._lines():
+                with suppress(RecordError):
+                    self._apply(found, number, line)
+        except RecordError:  # not even a file
+            return []
         return list(found.values())
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
