@@ -1,0 +1,45 @@
+"""Images: what machines boot and containers run from, built once and addressed by the digest of their recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pytest_ai_how.image.build import Builder
+from pytest_ai_how.image.definitions import Source
+from pytest_ai_how.image.store import Image, Store, verify
+from pytest_ai_how.progress import Progress
+
+__all__ = ["Image", "clean_stale_builds", "ensure_image", "ensure_images", "image_digest", "stale_builds", "verify"]
+
+
+def ensure_image(name: str, progress: Progress) -> Image:
+    """The image ``name`` (``node``: a root directory; ``base``, ``pytorch``: SIF files), built if it is not there.
+
+    Raises HostError when this machine cannot build it, ImageError when the build fails.
+    """
+    return ensure_images([name], progress)[name]
+
+
+def ensure_images(names: Iterable[str], progress: Progress) -> dict[str, Image]:
+    """As :func:`ensure_image`, several at once, in the order of ``names``."""
+    return _builder().ensure(names, progress)
+
+
+def image_digest(name: str) -> str:
+    """SHA-256 of the image's recipe; cheap, builds nothing. Raises ImageError for a mistake in its definition."""
+    return _builder().digest(name)
+
+
+def stale_builds() -> list[Path]:
+    """Folders that interrupted builds left behind."""
+    return Store().stale_builds()
+
+
+def clean_stale_builds() -> list[Path]:
+    """Remove them and return what was removed."""
+    return Store().clean_stale_builds()
+
+
+def _builder() -> Builder:
+    return Builder(Source.shipped(), Store())

@@ -1,0 +1,164 @@
+"""Read the roles, images and versions that ship, and put together what one image consists of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from pytest_ai_how.assets import asset
+from pytest_ai_how.errors import ConfigError, ImageError
+from pytest_ai_how.explain import explain
+from pytest_ai_how.image.models import ImageSpec, Model, PackageVersion, Role, Versions
+from pytest_ai_how.marked import KeyPath, Marked, Mistake, nearest, read_text, read_yaml
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class RoleFile:
+    """A file of a role: ``target`` is its path in the image, ``mode`` 0755 if anybody may execute it, else 0644."""
+
+    source: Path
+    target: str
+
+    @property
+    def mode(self) -> int:
+        """The umask and the version control system of whoever checked out must not change the image."""
+        return 0o755 if self.source.stat().st_mode & 0o111 else 0o644
+
+
+@dataclass(frozen=True)
+class LoadedRole:
+    """A role, its name and its files in the order of their paths."""
+
+    name: str
+    role: Role
+    files: tuple[RoleFile, ...]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """All that goes into one image: its roles, needed ones first, and the versions it is held to."""
+
+    name: str
+    spec: ImageSpec
+    roles: tuple[LoadedRole, ...]
+    versions: Versions
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that the roles ask for, sorted, each once."""
+        return tuple(sorted({package for loaded in self.roles for package in loaded.role.packages}))
+
+    @property
+    def demands(self) -> dict[str, PackageVersion]:
+        """What ``configs/versions.yaml`` demands of these packages."""
+        return {name: self.versions.packages[name] for name in self.packages if name in self.versions.packages}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where definitions are read from; tests use their own."""
+
+    provisioning: Path
+    versions: Path
+
+    @classmethod
+    def shipped(cls) -> Source:
+        """The ones of this installation."""
+        return cls(asset("provisioning"), asset("configs/versions.yaml"))
+
+    def image_names(self) -> tuple[str, ...]:
+        """The names of all images, sorted."""
+        return tuple(sorted(path.stem for path in (self.provisioning / "images").glob("*.yaml")))
+
+    def role_names(self) -> tuple[str, ...]:
+        """The names of all roles, sorted."""
+        return tuple(sorted(path.parent.name for path in (self.provisioning / "roles").glob("*/role.yaml")))
+
+    def define(self, name: str) -> Definition:
+        """What the image ``name`` consists of. Raises ImageError as ``file:line`` for every kind of mistake."""
+        known = self.image_names()
+        if name not in known:
+            near = nearest(name, known)
+            raise ImageError(
+                "images", f"no image is named {name!a}" + (f" ({near})" if near else ""), expected=", ".join(known)
+            )
+        spec, marked = _load(self.provisioning / "images" / f"{name}.yaml", ImageSpec)
+        versions, _ = _load(self.versions, Versions)
+        roles = tuple(self._closure(spec.roles, marked))
+        _refuse_double_files(roles)
+        return Definition(name, spec, roles, versions)
+
+    def _closure(self, wanted: Iterable[str], asker: Marked) -> Iterator[LoadedRole]:
+        """The roles and all that they need, needed ones first."""
+        done: set[str] = set()
+
+        def visit(name: str, asker: Marked, at: KeyPath, path: tuple[str, ...]) -> Iterator[LoadedRole]:
+            if name in path:
+                chain = " → ".join((*path[path.index(name) :], name))
+                raise _mistake(asker, at, f"roles need each other in a circle: {chain}")
+            if name in done:
+                return
+            file = self.provisioning / "roles" / name / "role.yaml"
+            if not file.is_file():
+                raise _mistake(asker, at, f"no role is named '{name}'", nearest(name, self.role_names()))
+            role, marked = _load(file, Role)
+            for index, needed in enumerate(role.needs):
+                yield from visit(needed, marked, ("needs", index), (*path, name))
+            done.add(name)
+            yield LoadedRole(name, role, tuple(_files(file.parent / "files")))
+
+        for index, name in enumerate(wanted):
+            yield from visit(name, asker, ("roles", index), ())
+
+
+def _load(path: Path, model: type[M]) -> tuple[M, Marked]:
+    try:
+        marked = read_yaml(read_text(path, str(path)), str(path))
+        mistakes = list(marked.mistakes)
+        try:
+            loaded = model.model_validate_json(json.dumps(marked.value), strict=True)
+        except ValidationError as error:
+            mistakes += explain(error, model, {})
+        if mistakes:
+            raise ConfigError(marked.problems(mistakes))
+    except ConfigError as error:
+        raise _as_image_error(error) from error
+    return loaded, marked
+
+
+def _mistake(marked: Marked, at: KeyPath, what: str, hint: str = "") -> ImageError:
+    return _as_image_error(ConfigError(marked.problems([Mistake(at, what, hint)])))
+
+
+def _as_image_error(error: ConfigError) -> ImageError:
+    where, _, rest = str(error).partition(": ")
+    return ImageError(where, rest)
+
+
+def _files(root: Path) -> Iterator[RoleFile]:
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            raise ImageError(f"{path}:1", "is a symbolic link", cure="write it under 'links' in the role's role.yaml")
+        if path.is_file():
+            yield RoleFile(path, "/" + path.relative_to(root).as_posix())
+
+
+def _refuse_double_files(roles: Iterable[LoadedRole]) -> None:
+    owners: dict[str, str] = {}
+    for loaded in roles:
+        for file in loaded.files:
+            first = owners.setdefault(file.target, loaded.name)
+            if first != loaded.name:
+                raise ImageError(
+                    f"{file.source}:1",
+                    f"{file.target} comes from two roles, '{first}' and '{loaded.name}'",
+                    expected="one role to own each file",
+                    cure="move what both say into one of them, or into a role that both need",
+                )

@@ -1,0 +1,63 @@
+"""What this machine must have before an image can be built; each lack is a HostError that names its cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pytest_ai_how.errors import HostError
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# command: the Debian package that has it
+TOOLS: Mapping[str, str] = MappingProxyType(
+    {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux", "sync": "coreutils"}
+)
+
+
+def check_host(step: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] = TOOLS) -> None:
+    """Refuse to begin ``step`` (``building the node image``) where it cannot end. Raises HostError."""
+    if os.geteuid() != 0:
+        raise HostError(
+            "localhost",
+            f"{step} needs root; this is uid {os.geteuid()}",
+            expected="root, to make device files and owners inside the image",
+            cure="run `pytest-ai-how images build` as root",
+        )
+    lacking = {package for command, package in tools.items() if shutil.which(command) is None}
+    missing = [command for command in tools if shutil.which(command) is None]
+    if missing:
+        raise HostError(
+            "localhost",
+            f"{step} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
+            cure=f"apt-get install {' '.join(sorted(lacking))}",
+        )
+    if not keyring.is_file():
+        raise HostError(
+            str(keyring),
+            f"{step} needs Debian's archive keys, which are not installed",
+            cure="apt-get install debian-archive-keyring",
+        )
+
+
+def check_disk(folder: Path, needed: int, step: str) -> None:
+    """Refuse ``step`` when less than ``needed`` bytes are free in ``folder``, which exists. Raises HostError."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise HostError(
+            str(folder),
+            f"{mib(free)} free, {step} needs {mib(needed)}",
+            cure="make room, run `pytest-ai-how images prune`, or set XDG_CACHE_HOME to a larger file system",
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary process may still write there, in bytes."""
+    return shutil.disk_usage(folder).free
+
+
+def mib(size: int) -> str:
+    """``size`` bytes in whole MiB."""
+    return f"{size // 2**20} MiB"

@@ -1,0 +1,115 @@
+"""What ``provisioning/roles``, ``provisioning/images`` and ``configs/versions.yaml`` say, as frozen models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _like(pattern: str, words: str) -> Callable[[str], str]:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{value!a} is not {words}")
+        return value
+
+    return check
+
+
+Name = Annotated[str, AfterValidator(_like(r"[a-z][a-z0-9-]{0,31}", "a name (lower-case letters, digits, hyphens)"))]
+# Debian Policy 5.6.1 (names), 5.6.12 (versions)
+Package = Annotated[str, AfterValidator(_like(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"))]
+Version = Annotated[str, AfterValidator(_like(r"[0-9][A-Za-z0-9.+:~-]*", "a version"))]
+_UNIT = r"[\w@:.\\-]+\.(service|socket|timer|target|mount|automount|path)"
+Unit = Annotated[str, AfterValidator(_like(_UNIT, "a systemd unit's name"))]
+User = Annotated[str, AfterValidator(_like(r"[a-z_][a-z0-9_-]{0,30}", "a user or group name"))]
+_PLAIN = r"(/(?!\.\.?(/|$))[A-Za-z0-9._@+-]+)+"
+Path = Annotated[str, AfterValidator(_like(_PLAIN, "an absolute path without . and .."))]
+Glob = Annotated[str, AfterValidator(_like(_PLAIN.replace("@+-]", "@+*-]"), "an absolute path or pattern with *"))]
+Mode = Annotated[str, AfterValidator(_like(r"0[0-7]{3,4}", 'an octal mode in quotes, such as "0755"'))]
+
+
+class Model(BaseModel):
+    """Unknown keys are mistakes, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Units(Model):
+    """systemd units by what is to become of them."""
+
+    enable: tuple[Unit, ...] = ()
+    mask: tuple[Unit, ...] = ()
+
+
+class Account(Model):
+    """A user with a group of the same name and number, who can log in with a key but has no password."""
+
+    name: User
+    uid: int = Field(ge=1000, lt=60000)
+    home: Path
+    shell: Path = "/bin/bash"
+
+
+class Directory(Model):
+    """A directory that exists with this owner and mode."""
+
+    path: Path
+    owner: User = "root"
+    group: User = "root"
+    mode: Mode = "0755"
+
+
+class Step(Model):
+    """A command that runs inside the root, without network, when files and accounts are in place."""
+
+    run: tuple[str, ...] = Field(min_length=1)
+    input: str = ""
+
+
+class Role(Model):
+    """What one purpose adds to an image. Its ``files/`` tree is copied as it lies, owned by root."""
+
+    description: str = Field(min_length=1)
+    needs: tuple[Name, ...] = ()
+    packages: tuple[Package, ...] = ()
+    users: tuple[Account, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    links: Mapping[Path, Path] = {}
+    empty: tuple[Path, ...] = ()
+    stamps: tuple[Path, ...] = Field(default=(), description="empty files dated 2038-01-01")
+    remove: tuple[Glob, ...] = ()
+    units: Units = Units()
+    steps: tuple[Step, ...] = ()
+
+
+class ImageSpec(Model):
+    """One image: a root ``tree`` that machines boot, or a ``sif`` that containers run from."""
+
+    description: str = Field(min_length=1)
+    kind: Literal["tree", "sif"]
+    roles: tuple[Name, ...] = Field(min_length=1)
+    disk: int = Field(ge=0, le=100, description="GiB that must be free to build it")
+    exclude: tuple[Glob, ...] = Field(default=(), description="paths of packages that are left out")
+
+
+class PackageVersion(Model):
+    """Where a package comes from and what it must be."""
+
+    suite: Name | None = None
+    at_least: Version | None = None
+    series: Version | None = None
+
+
+class Versions(Model):
+    """``configs/versions.yaml``."""
+
+    version: Literal[1]
+    suite: Name
+    components: tuple[Name, ...] = Field(min_length=1)
+    epoch: int = Field(ge=0, description="seconds since 1970, UTC")
+    packages: Mapping[Package, PackageVersion] = {}

@@ -1,0 +1,211 @@
+"""Where built images lie, how they are found again, and how no half-built one is ever taken for an image.
+
+::
+
+    images/
+        .lock-node                         held (flock) by whoever builds the image of that name
+        .building-node-4f1c…-x8k2/         a build; its lock is free: a leftover, removed
+        node-4f1c0a9b2d7e/manifest.json    the last thing written before the folder got this name
+        node-4f1c0a9b2d7e/root/            kind tree: the root directory
+        base-77a1b2c3d4e5/base.sif         kind sif
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.errors import ImageError
+from pytest_ai_how.image.tree import content_digest, file_digest, file_fingerprint, fingerprint
+from pytest_ai_how.lease.state import cache_home
+
+# Seconds that one build may take while others wait for it.
+_LONGEST_BUILD = 3600.0
+_SHORT = 12
+_BUILDING = re.compile(r"\.building-(?P<name>.+)-[0-9a-f]{12}-\w+")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image: ``path`` is the root directory of a tree, or the file of a SIF."""
+
+    name: str
+    digest: str
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the image and its manifest."""
+        return self.path.parent
+
+
+class Store:
+    """The images below ``folder`` (default: ``images`` in the cache)."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_home() / "images"
+
+    def place(self, name: str, digest: str) -> Path:
+        """The folder of the finished image."""
+        return self.folder / f"{name}-{digest[:_SHORT]}"
+
+    def find(self, name: str, digest: str) -> Image | None:
+        """The finished image, or None if it was never built. Raises ImageError if it is not what was built."""
+        place = self.place(name, digest)
+        if not place.exists():
+            return None
+        image = load(place)
+        if image.name != name or image.digest != digest:
+            raise ImageError(str(place), f"holds image {image.name} {image.digest[:_SHORT]}, not what its name says")
+        if _seen(image.path) != image.manifest["fingerprint"]:
+            raise ImageError(str(place), "was changed after it was built")
+        return image
+
+    def images(self) -> list[Image]:
+        """All finished images whose manifest can be read, sorted by name."""
+        found = []
+        for place in sorted(self.folder.glob("[a-z]*-*")):
+            try:
+                found.append(load(place))
+            except ImageError:
+                continue
+        return found
+
+    @contextmanager
+    def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock of image ``name``; ``waiting`` is called once if somebody else has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f".lock-{name}").open("a") as file:
+            if not _try_lock(file.fileno()):
+                waiting()
+                wait_for(
+                    lambda: _try_lock(file.fileno()),
+                    within=_LONGEST_BUILD,
+                    what=f"free: the lock of the {name} image, which another run is building",
+                    where=str(self.folder),
+                    every=0.2,
+                )
+            yield
+
+    @contextmanager
+    def building(self, name: str, digest: str) -> Iterator[Path]:
+        """A folder to build in, gone at the end unless :func:`finish` has renamed it. The caller holds the lock."""
+        place = self.folder / f".building-{name}-{digest[:_SHORT]}-{os.getpid()}"
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            discard(place)
+
+    def finish(self, place: Path, manifest: Mapping[str, Any]) -> Image:
+        """Write the manifest, bring everything to the disk and give the folder its name, in that order."""
+        with (place / "manifest.json").open("w") as file:
+            json.dump(manifest, file, indent=1, sort_keys=True)
+            file.write("\n")
+        # syncfs(2): Python has no call for it. Without it a power cut could leave a named folder of empty files.
+        subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
+        final = self.place(manifest["name"], manifest["digest"])
+        place.rename(final)
+        return load(final)
+
+    def stale_builds(self) -> list[Path]:
+        """What builds left behind that were killed: nobody holds their lock."""
+        stale = []
+        for place in sorted(self.folder.glob(".building-*")):
+            found = _BUILDING.fullmatch(place.name)
+            if found and not self._locked(found["name"]):
+                stale.append(place)
+        return stale
+
+    def stale_builds_of(self, name: str) -> list[Path]:
+        """What earlier builds of ``name`` left behind; the caller holds its lock."""
+        builds = ((place, _BUILDING.fullmatch(place.name)) for place in sorted(self.folder.glob(".building-*")))
+        return [place for place, found in builds if found and found["name"] == name]
+
+    def clean_stale_builds(self) -> list[Path]:
+        """Remove them and return what was removed."""
+        stale = self.stale_builds()
+        for place in stale:
+            discard(place)
+        return stale
+
+    def _locked(self, name: str) -> bool:
+        lock = self.folder / f".lock-{name}"
+        if not lock.exists():
+            return False
+        with lock.open("a") as file:
+            return not _try_lock(file.fileno())
+
+
+def load(place: Path) -> Image:
+    """Read the image in ``place``. Raises ImageError if its manifest is missing or no manifest."""
+    file = place / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text())
+        image = Image(manifest["name"], manifest["digest"], place / manifest["artifact"], MappingProxyType(manifest))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(str(file), f"cannot be read as an image's manifest: {error}") from error
+    if not image.path.exists() or "fingerprint" not in manifest or "content" not in manifest:
+        raise ImageError(str(place), f"is incomplete: {image.path.name} or part of its manifest is missing")
+    return image
+
+
+def describe(artifact: Path) -> dict[str, Any]:
+    """The entries of a manifest that tell what was built: size in bytes, content digest, fingerprint."""
+    content, size = content_digest(artifact) if artifact.is_dir() else file_digest(artifact)
+    return {"artifact": artifact.name, "bytes": size, "content": content, "fingerprint": _seen(artifact)}
+
+
+def verify(image: Image) -> None:
+    """Read all of the image and compare it with its manifest. Raises ImageError."""
+    seen = describe(image.path)
+    if seen["content"] != image.manifest["content"]:
+        raise ImageError(
+            str(image.path),
+            f"content digest {seen['content'][:_SHORT]}, the manifest says {image.manifest['content'][:_SHORT]}",
+            cure=f"pytest-ai-how images build {image.name}",
+        )
+
+
+def discard(place: Path) -> None:
+    """Remove a folder, and first whatever is still mounted in it (nothing, unless somebody mounted it by hand)."""
+    for mount in mounts_below(place):
+        subprocess.run(["umount", "--lazy", mount], check=True, stdin=subprocess.DEVNULL)
+    if place.exists():
+        shutil.rmtree(place)
+
+
+def mounts_below(place: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
+    """Mount points in ``place``, the innermost first (proc_pid_mountinfo(5), field 5)."""
+    top = str(place.resolve())
+    points = (_unescaped(line.split()[4]) for line in mountinfo.read_text().splitlines())
+    return sorted((point for point in points if point == top or point.startswith(f"{top}/")), reverse=True)
+
+
+def _unescaped(text: str) -> str:
+    """Mount points have blanks and backslashes in octal: backslash, three digits."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def _seen(artifact: Path) -> str:
+    return fingerprint(artifact) if artifact.is_dir() else file_fingerprint(artifact)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

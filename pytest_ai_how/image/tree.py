@@ -1,0 +1,91 @@
+"""Look at a whole root directory: set its time stamps, tell its content by one digest, notice that it was touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+# Where tampering shows and which is small enough to be looked at on each use (about 2,000 entries).
+_WATCHED = ("etc", "usr/bin", "usr/sbin", "usr/lib/ai-how", "usr/lib/systemd", "var/lib")
+
+
+def settle_times(root: Path, began: float, epoch: int) -> None:
+    """Give everything that the build wrote (modified at or after ``began``) the time stamp ``epoch``.
+
+    What came from packages keeps theirs: Python's compiled files are valid only with them.
+    """
+    for path, status in _walk(root):
+        # Stamps that were dated into the future on purpose stay.
+        if began <= status.st_mtime < began + 86400:
+            os.utime(path, (epoch, epoch), follow_symlinks=False)
+    os.utime(root, (epoch, epoch))
+
+
+def content_digest(root: Path) -> tuple[str, int]:
+    """SHA-256 over the paths, types, modes, owners and contents of everything below ``root``, and the bytes in files.
+
+    Time stamps are left out: two builds of one recipe are compared by it.
+    """
+    total = 0
+    whole = hashlib.sha256()
+    for path, status in _walk(root):
+        kind = stat.S_IFMT(status.st_mode)
+        what = ""
+        if kind == stat.S_IFREG:
+            total += status.st_size
+            what = file_digest(Path(path))[0]
+        elif kind == stat.S_IFLNK:
+            what = str(Path(path).readlink())
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+            what = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        whole.update(_line(root, path, status, what))
+    return whole.hexdigest(), total
+
+
+def file_digest(path: Path) -> tuple[str, int]:
+    """SHA-256 of one file, and its bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size
+
+
+def fingerprint(root: Path) -> str:
+    """A digest of names, modes, owners, sizes and time stamps where tampering shows; milliseconds, no content read."""
+    whole = hashlib.sha256()
+    for watched in _WATCHED:
+        top = root / watched
+        for path, status in _walk(top) if top.is_dir() else ():
+            whole.update(_line(root, path, status, f"{status.st_size}\0{status.st_mtime_ns}"))
+    return whole.hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """As :func:`fingerprint`, of one large file: its size, time stamp, and its first and last 64 KiB."""
+    status = path.stat()
+    whole = hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    with path.open("rb") as stream:
+        whole.update(stream.read(65536))
+        stream.seek(max(0, status.st_size - 65536))
+        whole.update(stream.read(65536))
+    return whole.hexdigest()
+
+
+def _line(root: Path, path: str, status: os.stat_result, what: str) -> bytes:
+    name = path.removeprefix(f"{root}/")
+    line = f"{name}\0{status.st_mode:o}\0{status.st_uid}:{status.st_gid}\0{what}\n"
+    return line.encode("utf-8", "surrogateescape")
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below ``root`` in a fixed order, links not followed."""
+    pending = [str(root)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            status = entry.stat(follow_symlinks=False)
+            yield entry.path, status
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(entry.path)
