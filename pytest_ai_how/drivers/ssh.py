@@ -1,0 +1,79 @@
+"""The ssh driver: machines that exist already. It makes and changes nothing; it only says how to reach them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.protocol import HostFacts
+from pytest_ai_how.errors import AiHowError, HostError, TransportError
+from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.transport.protocol import Transport
+
+_ANSWER_SECONDS = 15.0
+# Machines asked at once.
+_FAN_OUT = 32
+
+
+class SshDriver:
+    """Reaches the machines of a site over ssh, by their pinned host keys."""
+
+    name = "ssh"
+
+    def check(self, config: ClusterConfig) -> None:
+        """Refuse a missing key or known_hosts file. Raises :class:`HostError` naming it."""
+        key, known_hosts = _key(config), Path(config.ssh.known_hosts).expanduser()
+        if not key.is_file():
+            raise HostError(str(key), "no such private key", cure="set ssh.key, or: ssh-keygen -t ed25519")
+        if not known_hosts.is_file():
+            names = " ".join(str(node.address) for node in config.nodes)
+            cure = f"ssh-keyscan {names} >>{known_hosts}, and compare the fingerprints on the machines"
+            raise HostError(str(known_hosts), "no such file", expected="the host keys of all machines", cure=cure)
+
+    def facts(self) -> HostFacts:
+        """Nothing is known of machines that were not asked; a site declares what it lacks in its YAML."""
+        return HostFacts(
+            self.name, ("existing machines, nothing is provisioned",), {"owned": "the machines are not ours"}
+        )
+
+    def fingerprint(self, config: ClusterConfig) -> str:
+        """A digest of the configuration."""
+        return hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def up(self, config: ClusterConfig, journal: Journal) -> None:  # noqa: ARG002  nothing is made, nothing to undo
+        """Return when every machine answered. Raises :class:`TransportError` naming all that did not."""
+        names = [node.name for node in config.nodes]
+        with ThreadPoolExecutor(min(_FAN_OUT, len(names))) as pool:
+            silent = [said for said in pool.map(lambda name: self._contact(config, name), names) if said]
+        if silent:
+            raise TransportError(
+                config.name,
+                f"{len(silent)} of {len(names)} machines do not answer:\n    " + "\n    ".join(silent),
+                expected="every machine of the configuration answering over ssh",
+                cure="start them, or take them out of the YAML",
+            )
+
+    def transport(self, config: ClusterConfig, node: str) -> Transport:
+        """A transport to ``node`` as ``ssh.user``."""
+        from pytest_ai_how.transport.ssh import SshTransport
+
+        address = next(str(each.address) for each in config.nodes if each.name == node)
+        known_hosts = Path(config.ssh.known_hosts).expanduser()
+        return SshTransport(node, address, config.ssh.port, config.ssh.user, _key(config), known_hosts)
+
+    def _contact(self, config: ClusterConfig, node: str) -> str:
+        transport = self.transport(config, node)
+        try:
+            result = transport.execute(("true",), timeout=_ANSWER_SECONDS)
+        except AiHowError as error:
+            return str(error)
+        finally:
+            transport.close()
+        return "" if result.ok else f"{node}: `true` exited with {result.returncode}"
+
+
+def _key(config: ClusterConfig) -> Path:
+    return Path(config.ssh.key or "~/.ssh/id_ed25519").expanduser()
