@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from pytest_ai_how.catalogue import Catalogue
+from pytest_ai_how.report.items import Attachment
 from pytest_ai_how.report.model import (
     WORST_FIRST,
     CheckResult,
@@ -36,7 +38,9 @@ def assemble(
     whose check exists but was not selected (with the reason). A row with neither result nor mention there has no
     check written: it is missing. Raises :class:`ValueError` when a result names a row that the catalogue lacks.
     """
-    clean = tuple(_redacted(result, redactor or Redactor()) for result in results)
+    redactor = redactor or Redactor()
+    run = _redacted_run(run, redactor)
+    clean = tuple(_redacted(result, redactor) for result in results)
     known = {row.id for row in rows}
     for result in clean:
         for check in result.ids:
@@ -56,14 +60,39 @@ def assemble(
     )
 
 
-def _redacted(result: CheckResult, redactor: Redactor) -> CheckResult:
-    return result.model_copy(
+def rows_of(catalogue: Catalogue) -> tuple[Row, ...]:
+    """All rows of the catalogue, in its order."""
+    return tuple(
+        Row(
+            id=check.id,
+            title=check.title,
+            criterion=check.pass_criterion,
+            severity=Severity(check.severity),
+            tasks=check.task,
+            phase=check.phase,
+        )
+        for check in catalogue.values()
+    )
+
+
+def _redacted_run(run: Run, redactor: Redactor) -> Run:
+    return run.model_copy(
         update={
-            "reason": redactor.text(result.reason),
-            "trace": redactor.text(result.trace),
-            "nodeid": redactor.text(result.nodeid),
+            "command": redactor.text(run.command),
+            "host": {name: redactor.text(value) for name, value in run.host.items()},
+            "troubles": tuple(redactor.text(trouble) for trouble in run.troubles),
         }
     )
+
+
+def _redacted(result: CheckResult, redactor: Redactor) -> CheckResult:
+    # Evidence was redacted where it was made, but a worker may not have known every secret.
+    attachments = tuple(
+        Attachment.of(item.name, redactor.data(item.data), kind=item.kind, truncated_from=item.truncated_from)
+        for item in result.attachments
+    )
+    texts = {field: redactor.text(getattr(result, field)) for field in ("nodeid", "reason", "trace")}
+    return result.model_copy(update={**texts, "attachments": attachments})
 
 
 def _unlisted(result: CheckResult) -> RowState:

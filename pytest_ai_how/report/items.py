@@ -63,18 +63,22 @@ class Step(Item):
 class Measurement(Item):
     """A figure and what it was judged against.
 
-    ``verdict`` is ``ok``, ``exceeded`` (outside the limit), ``invalid`` (above what physics allows, or no number) or
-    ``ceiling`` (a physical ceiling measured in this run, judged by nothing). ``limit`` is the limit in words, with
-    ``source`` its file:line; ``fraction`` is value / ceiling.
+    ``verdict`` is ``ok``, ``exceeded`` (outside the limit), ``invalid`` (not a number, or more than physics allows),
+    ``recorded`` (the metric has no limit) or ``ceiling`` (a physical ceiling measured in this run). ``limit`` is the
+    limit in words, ``where`` its file:line, ``source`` where its number comes from, ``fraction`` value / ceiling.
+    ``stretch`` says whether the goal beyond the limit was reached, if there is one.
     """
 
     metric: str
     value: float
     unit: str
     node: str = ""
+    samples: int = 1
     ceiling: float | None = None
     fraction: float | None = None
     limit: str = ""
+    where: str = ""
     source: str = ""
-    verdict: Literal["ok", "exceeded", "invalid", "ceiling"] = "ok"
+    verdict: Literal["ok", "exceeded", "invalid", "recorded", "ceiling"] = "recorded"
+    stretch: Literal["", "met", "missed"] = ""
     reason: str = ""

@@ -103,6 +103,7 @@ class Row(Item):
 
     id: str
     title: str
+    criterion: str = ""
     severity: Severity = Severity.DEFAULT
     tasks: tuple[str, ...] = ()
     phase: str = ""

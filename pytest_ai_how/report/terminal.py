@@ -124,12 +124,12 @@ def figures(report: RunReport, style: Style) -> list[str]:
 
 def _figure(measurement: Measurement) -> tuple[str, str, str, str, str]:
     node = f"{measurement.node}: " if measurement.node else ""
-    mark = "" if measurement.verdict == "ok" else f" {measurement.verdict.upper()}"
+    mark = f" {measurement.verdict.upper()}" if measurement.verdict in ("exceeded", "invalid") else ""
     ceiling = f"{number(measurement.ceiling)} {measurement.unit}" if measurement.ceiling is not None else ""
     return (
         f"{node}{measurement.metric}",
         f"{number(measurement.value)} {measurement.unit}{mark}",
-        measurement.limit,
+        measurement.limit or "none, recorded",
         ceiling,
         percent(measurement.fraction),
     )

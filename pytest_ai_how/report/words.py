@@ -32,11 +32,13 @@ def figure_line(measurement: Measurement) -> str:
     if measurement.verdict == "ceiling":
         parts.append("physical ceiling measured in this run")
     if measurement.limit:
-        source = f" ({measurement.source})" if measurement.source else ""
-        parts.append(f"limit {measurement.limit}{source}")
+        where = f" ({measurement.where})" if measurement.where else ""
+        parts.append(f"limit {measurement.limit}{where}")
     if measurement.ceiling is not None:
         share = f", reached {percent(measurement.fraction)}" if measurement.fraction is not None else ""
         parts.append(f"ceiling {number(measurement.ceiling)} {measurement.unit}{share}")
+    if measurement.stretch:
+        parts.append(f"stretch goal {measurement.stretch}")
     if measurement.verdict in ("exceeded", "invalid"):
         parts.append(measurement.verdict.upper())
     return "; ".join(parts)
