@@ -14,7 +14,7 @@ from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
 
 _EXPECTED = {
     "int_type": "a whole number",
-    "string_type": "a text (put it in quotes)",
+    "string_type": "a text",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
@@ -48,7 +48,8 @@ def explain(error: ValidationError, model: type[BaseModel], forms: Mapping[str, 
                 yield Mistake(path, "is missing")
         elif detail["type"] != "too_short" or not detail["input"]:
             what, hint = _describe(detail, forms)
-            yield Mistake(path, what, hint)
+            # Pydantic marks a bad key of a dict so; the key itself already ends the path before it.
+            yield Mistake(path[:-1] if path[-1:] == ("[key]",) else path, what, hint)
 
 
 def _extra(detail: ErrorDetails) -> bool:
@@ -63,6 +64,11 @@ def _describe(detail: ErrorDetails, forms: Mapping[str, str]) -> tuple[str, str]
         near = nearest(str(value), re.findall(r"'([^']+)'", context["expected"]))
         return f"is {shown(value)}, expected {context['expected']}", near
     expected = _EXPECTED.get(kind, "")
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"is {shown(value)}, expected a text", "put it in quotes"
+    if kind in ("int_type", "bool_type", "float_type") and isinstance(value, str):
+        quoted = re.fullmatch(r"\s*(-?[0-9.]+|true|false)\s*", value, re.IGNORECASE)
+        return f"is {shown(value)}, a text, expected {expected}", "no quotes" if quoted else ""
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         expected = f"{words} {context[key]}"

@@ -142,7 +142,10 @@ def _wrong(file: str, line: int, what: str) -> ConfigError:
 def _syntax(error: yaml.YAMLError, text: str, file: str) -> ConfigError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        return _wrong(file, error.problem_mark.line + 1, f"not valid YAML: {said}")
+        line = error.problem_mark.line
+        braced = "${" in "".join(text.splitlines()[line : line + 1])
+        hint = 'inside { } and [ ] a value needs quotes: "${NAME}"' if braced else ""
+        return ConfigError([Problem(file, line + 1, "", f"not valid YAML: {said}", hint)])
     position = getattr(error, "position", 0)
     return _wrong(file, text.count("\n", 0, position) + 1, "not valid YAML: a character that YAML does not allow")
 

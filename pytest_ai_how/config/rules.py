@@ -150,7 +150,8 @@ def _partitions(data: Plain) -> Iterator[Mistake]:
             yield Mistake((*path, "name"), f"{shown(name)} has a meaning of its own to Slurm")
         yield from _members(data, (*path, "nodes"), partition.get("nodes"))
     defaults = [path for path, partition in partitions if partition.get("default") is True]
-    if partitions and not defaults:
+    told = any(not isinstance(partition.get("default", False), bool) for _, partition in partitions)
+    if partitions and not defaults and not told:
         yield Mistake(("slurm", "partitions"), "no partition is the default, expected exactly one")
     for path in defaults[1:]:
         yield Mistake((*path, "default"), "a second default partition, expected exactly one")

@@ -1,0 +1,63 @@
+"""What a configuration alone says is absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.catalogue import load_catalogue
+from pytest_ai_how.config.capabilities import CAPABILITIES, capabilities, declared_absent
+from pytest_ai_how.config.loader import load_config
+from tests.unit.config.samples import SOUND, load
+
+
+def test_local_lacks_only_real_gpus_and_beegfs() -> None:
+    assert declared_absent(load_config("local", environ={})) == {
+        "gpu.real": "gpus are simulated in cluster 'local'",
+        "beegfs": "storage.kind is host-directory in cluster 'local'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "absent", "reason"),
+    [
+        (", gpus: {count: 2}", "", "gpu", "no gpus that slurm could allocate"),
+        (", gpus: {count: 2}", "", "gpu.real", "no gpus"),
+        ("cluster: t\n", "cluster: t\n  accounting: false\n", "accounting", "slurm without accounting"),
+        ("driver: nspawn", "driver: nspawn\nstorage: {kind: none}", "shared-storage", "storage.kind is none"),
+        ("driver: nspawn", "driver: nspawn\nstorage: {kind: none}", "storage.raw", "storage.kind is none"),
+        ("driver: nspawn", "driver: nspawn\nstorage: {kind: none}", "beegfs", "storage.kind is none"),
+        ("driver: nspawn", "driver: nspawn\ncontainers: {runtime: none}", "apptainer", "containers.runtime is none"),
+        ("driver: nspawn", "driver: nspawn\ncontainers: {images: [base]}", "image.pytorch", "no image 'pytorch'"),
+        ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "owned", "driver is ssh"),
+        ("driver: nspawn", "driver: nspawn", "virtiofs", "driver is nspawn, storage.kind is host-directory"),
+        ("driver: nspawn", "driver: nspawn\nabsent: [cgroup.memory]", "cgroup.memory", "declared absent"),
+    ],
+)
+def test_absent(tmp_path: Path, old: str, new: str, absent: str, reason: str) -> None:
+    assert old in SOUND
+    config = load(tmp_path, SOUND.replace(old, new))
+    assert declared_absent(config)[absent] == f"{reason} in cluster 't'"
+    assert absent not in capabilities(config)
+
+
+def test_without_slurm_nothing_of_it_is_left(tmp_path: Path) -> None:
+    config = load(tmp_path, SOUND[: SOUND.index("slurm:")])
+    gone = {"slurm", "accounting", "gpu", "cgroup.cpu", "cgroup.memory", "cgroup.devices"}
+    assert gone <= declared_absent(config).keys()
+
+
+def test_libvirt_gives_a_host_directory_by_virtiofs(tmp_path: Path) -> None:
+    assert "virtiofs" in capabilities(load(tmp_path, SOUND.replace("nspawn", "libvirt")))
+
+
+def test_both_lists_are_the_whole_list(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert capabilities(config) | declared_absent(config).keys() == CAPABILITIES.keys()
+    assert all(CAPABILITIES.values())
+
+
+def test_the_catalogue_requires_known_capabilities_only() -> None:
+    required = {name for check in load_catalogue().values() for name in check.requires}
+    assert required <= CAPABILITIES.keys()

@@ -1,0 +1,151 @@
+"""Limits: read from data, judged with unit, ceiling and source."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.errors import CatalogueError, ConfigError
+from pytest_ai_how.limits import Limits, limits_names, load_limits, units
+
+DATA = Path(__file__).parents[1] / "data" / "limits"
+TEXT = """\
+metrics:
+  disk.raw: {unit: MiB/s, source: the medium}
+  disk.write:
+    unit: MiB/s
+    of: disk.raw
+    gate: {min_fraction: 0.5, max_fraction: 1.2}
+    stretch: {min: 90}
+    physical_max_fraction: 1.25
+    source: row X
+  job.start: {unit: s, gate: {max: 5}, source: row Y}
+  job.done: {unit: "%", gate: {min: 99}, source: row Z}
+  job.rate: {unit: jobs/s, source: recorded}
+"""
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Limits:
+    path = tmp_path / "site.yaml"
+    path.write_text(TEXT)
+    return load_limits(str(path))
+
+
+@pytest.mark.parametrize("name", limits_names())
+def test_every_shipped_file_loads_and_says_where_its_numbers_come_from(name: str) -> None:
+    limits = load_limits(name)
+    assert len(limits) > 0
+    for metric in limits:
+        assert limits[metric].source.strip(), f"{limits.where(metric)}: {metric} has no source"
+        assert limits[metric].unit in units()
+
+
+def test_local_covers_phase_6() -> None:
+    wanted = {"storage.raw.seq_write", "storage.seq_write", "storage.seq_read", "storage.scaling_efficiency"}
+    wanted |= {"registry.visibility", "slurm.submit_to_start", "slurm.short_jobs_completed", "slurm.cancel"}
+    wanted |= {"container.start20", "container.pull", "container.convert", "cluster.bring_up"}
+    assert wanted <= set(load_limits("local"))
+    assert load_limits("local").judge("registry.visibility", 5.1, "s").outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "unit", "ceiling", "outcome"),
+    [
+        ("job.start", 5.0, "s", None, "pass"),
+        ("job.start", 5.001, "s", None, "fail"),
+        ("job.start", -1.0, "s", None, "invalid"),
+        ("job.start", math.nan, "s", None, "invalid"),
+        ("job.start", math.inf, "s", None, "invalid"),
+        ("job.done", 99.0, "%", None, "pass"),
+        ("job.done", 98.9, "%", None, "fail"),
+        ("job.rate", 0.0, "jobs/s", None, "recorded"),
+        ("disk.raw", 5000.0, "MiB/s", None, "recorded"),
+        ("disk.write", 49.9, "MiB/s", 100.0, "fail"),
+        ("disk.write", 50.0, "MiB/s", 100.0, "pass"),
+        ("disk.write", 120.0, "MiB/s", 100.0, "pass"),
+        ("disk.write", 121.0, "MiB/s", 100.0, "fail"),
+        ("disk.write", 125.0, "MiB/s", 100.0, "fail"),
+        ("disk.write", 125.1, "MiB/s", 100.0, "invalid"),
+        ("disk.write", 50.0, "MiB/s", 0.0, "invalid"),
+        ("disk.write", 50.0, "MiB/s", math.nan, "invalid"),
+    ],
+)
+def test_outcome(limits: Limits, metric: str, value: float, unit: str, ceiling: float | None, outcome: str) -> None:
+    judgement = limits.judge(metric, value, unit, ceiling=ceiling)
+    assert judgement.outcome == outcome
+    assert judgement.ok == (outcome in ("pass", "recorded"))
+    assert judgement.invalid == (outcome == "invalid")
+    assert bool(judgement.reason) != judgement.ok
+
+
+def test_words_of_a_failure(limits: Limits) -> None:
+    judgement = limits.judge("disk.write", 40.0, "MiB/s", ceiling=100.0)
+    assert judgement.reason == (
+        f"disk.write is 40 MiB/s, expected at least 50 MiB/s (50% of disk.raw, 100 MiB/s) [{limits.file}:3: row X]"
+    )
+    assert judgement.limit == (
+        "at least 50 MiB/s (50% of disk.raw, 100 MiB/s); at most 120 MiB/s (120% of disk.raw, 100 MiB/s)"
+    )
+    assert (judgement.fraction, judgement.where, judgement.source) == (0.4, f"{limits.file}:3", "row X")
+
+
+def test_words_of_an_impossible_value(limits: Limits) -> None:
+    judgement = limits.judge("disk.write", 900.0, "MiB/s", ceiling=100.0)
+    assert judgement.reason.startswith(
+        "disk.write is 900 MiB/s, above the physical limit of 125 MiB/s: it measured a cache ["
+    )
+    assert judgement.stretch == ""
+
+
+def test_stretch_is_reported_and_fails_nothing(limits: Limits) -> None:
+    assert limits.judge("disk.write", 60.0, "MiB/s", ceiling=100.0).stretch == "missed"
+    assert limits.judge("disk.write", 60.0, "MiB/s", ceiling=100.0).ok
+    assert limits.judge("disk.write", 95.0, "MiB/s", ceiling=100.0).stretch == "met"
+    assert limits.judge("job.start", 1.0, "s").stretch == ""
+
+
+def test_unknown_metric(limits: Limits) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        limits.judge("job.strat", 1.0, "s")
+    assert str(caught.value) == (
+        f"{limits.file}: no metric is named 'job.strat' (did you mean 'job.start'?)\n"
+        "  do: declare it there with unit and source before measuring it"
+    )
+
+
+def test_other_unit_is_not_converted(limits: Limits) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        limits.judge("job.start", 1000.0, "ms")
+    assert str(caught.value) == (
+        f"{limits.file}:10: job.start was measured in 'ms'\n  expected: s\n  do: measure in the declared unit"
+    )
+
+
+def test_fraction_without_its_ceiling(limits: Limits) -> None:
+    with pytest.raises(
+        CatalogueError, match=r":3: disk\.write was measured without its ceiling\n  expected: disk\.raw"
+    ):
+        limits.judge("disk.write", 60.0, "MiB/s")
+
+
+def test_membership_does_not_raise(limits: Limits) -> None:
+    assert "job.start" in limits
+    assert "nothing.known" not in limits
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ConfigError, match=r"^configs/limits: no limits are named 'locl'; known: .*local.*'local'\?\)$"):
+        load_limits("locl")
+
+
+@pytest.mark.parametrize("sample", ["broken", "contradictory"])
+def test_every_mistake_of_a_file_at_once(sample: str) -> None:
+    path = DATA / f"{sample}.yaml"
+    told = [line.removeprefix("# expect: ") for line in path.read_text().splitlines() if line.startswith("# expect: ")]
+    assert len(told) == 5
+    with pytest.raises(ConfigError) as caught:
+        load_limits(str(path))
+    assert str(caught.value).splitlines() == [f"{path}:{line}" for line in told]
