@@ -37,4 +37,5 @@ class Munge:
         if decoded.ok and _SUCCESS in decoded.stdout:
             return ""
         said = (decoded.stderr.strip() or decoded.stdout.strip() or "no output").splitlines()[0]
-        return f"{node.name}: unmunge of {self.cluster.controller.name}'s credential exited with {decoded.returncode}: {said}"
+        source = self.cluster.controller.name
+        return f"{node.name}: unmunge of {source}'s credential exited with {decoded.returncode}: {said}"

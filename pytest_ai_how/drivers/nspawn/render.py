@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class Renderer:
 
     def _system(self, node: NodeConfig) -> Iterator[File]:
         yield File("/etc/hostname", f"{node.name}\n".encode())
+        # With one of its own a node's boot is no first boot, on which systemd would enable every unit there is.
+        yield File("/etc/machine-id", f"{secrets.token_hex(16)}\n".encode(), 0o444)
         yield File("/etc/hosts", self._text("hosts.j2").encode())
         yield File("/etc/systemd/network/10-host0.network", self._text("host0.network.j2", node).encode())
         if node.gpus and node.gpus.kind == "simulated":
