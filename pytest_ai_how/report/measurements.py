@@ -59,6 +59,8 @@ class Measurements:
             raise LimitExceeded(self._message(judged))
         return judged
 
+    __call__ = measure  # checks write `measure("storage.seq_write", value, "MiB/s")`
+
     def ceiling(self, metric: str, value: float, unit: str, *, node: str = "") -> Measurement:
         """Record a physical ceiling measured in this run, for the metrics whose limit is a fraction of it.
 
