@@ -91,6 +91,8 @@ def _result(
         testCaseId=hashlib.md5(result.nodeid.encode(), usedforsecurity=False).hexdigest(),
         fullName=result.nodeid,
         name=" ".join((*result.ids, title)),
+        description="\n".join(f"{c}: {rows[c].criterion}" for c in result.ids if c in rows and rows[c].criterion)
+        or None,
         status=_STATUS[result.verdict],
         statusDetails=_details(result),
         stage="finished",

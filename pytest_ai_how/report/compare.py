@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_ai_how.report.items import Measurement
 from pytest_ai_how.report.model import RunReport, Verdict
-from pytest_ai_how.report.words import number
+from pytest_ai_how.report.words import first_line, number
 
 _OUTSIDE = (Verdict.MISSING, Verdict.NOT_SELECTED)
 
@@ -23,7 +23,7 @@ class Change:
 
     def __str__(self) -> str:
         old, new = ((verdict.words if verdict else "not there") for verdict in (self.old, self.new))
-        return f"{self.name}: {old} → {new}" + (f": {self.reason.splitlines()[0]}" if self.reason else "")
+        return f"{self.name}: {old} → {new}" + (f": {first_line(self.reason)}" if self.reason else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class Comparison:
         if not self.common:
             yield "the runs have no check in common: nothing can be compared"
         elif self.same:
-            yield f"same verdicts on {self.common} checks"
+            yield f"same verdicts; checks in common: {self.common}"
         else:
-            yield f"{len(self.changes)} verdicts differ, {self.common} checks in common"
+            yield f"verdicts that differ: {len(self.changes)}; checks in common: {self.common}"
         yield from (f"  {change}" for change in self.changes)
         if self.figures:
             yield "figures:"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_ai_how.report.model import CheckResult, Row, RunReport, Verdict
-from pytest_ai_how.report.words import figure_line
+from pytest_ai_how.report.words import because, figure_line, first_line
 from pytest_ai_how.report.writer_json import write_atomically
 
 NAME = "junit.xml"
@@ -108,9 +108,9 @@ def _case(result: CheckResult, rows: Mapping[str, Row]) -> ET.Element:
 
 
 def _message(result: CheckResult) -> str:
-    first = result.reason.splitlines()[0] if result.reason else "no reason given"
     # JUnit has one word, error, for three verdicts: say which.
-    return first if result.verdict is Verdict.FAILED else f"{result.verdict.words}: {first}"
+    failed = result.verdict is Verdict.FAILED
+    return first_line(result.reason) if failed else because(result.verdict, result.reason)
 
 
 def _facts(result: CheckResult, rows: Mapping[str, Row]) -> list[tuple[str, str]]:
@@ -120,6 +120,7 @@ def _facts(result: CheckResult, rows: Mapping[str, Row]) -> list[tuple[str, str]
     facts += [("check", check) for check in result.ids]
     facts += [("task", task) for task in tasks]
     facts += [("severity", row.severity.value) for row in known[:1]]
+    facts += [("criterion", row.criterion) for row in known if row.criterion]
     facts += [("node", result.node)] if result.node else []
     facts += [("threshold", figure_line(figure)) for figure in result.measurements]
     return facts

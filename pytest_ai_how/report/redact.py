@@ -11,6 +11,7 @@ SHORTEST = 6
 # A line of a PEM block or of a key file; shorter lines of a secret are headers and padding.
 _LONG_LINE = 20
 
+# None of these may start with an unbounded repetition: on a megabyte without blanks that takes hours.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # RFC 7468 and OpenSSH; a block whose end was cut off is redacted to the end of the text.
     (
@@ -20,7 +21,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # password=, StoragePass= (slurmdbd.conf), MYSQL_PASSWORD=, secret_key: …, --token …
     (
         re.compile(
-            r"""(?ix) ( [\w.-]* (?: password | passwd | passphrase | storagepass | secret[_-]?(?:access[_-]?)?key
+            r"""(?ix) ( (?: password | passwd | passphrase | storagepass | secret[_-]?(?:access[_-]?)?key
                 | api[_-]?key | access[_-]?token | auth[_-]?token )
                 ["']? \s* [=:] \s* ) (?: "[^"\n]*" | '[^'\n]*' | [^\s"',;&]+ )"""
         ),
@@ -30,7 +31,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(identified\s+by\s+)(?:'[^'\n]*'|\"[^\"\n]*\")"), rf"\1{REDACTED}"),
     # HTTP credentials, in a header and in an address
     (re.compile(r"(?i)(authorization:\s*(?:basic|bearer)\s+)[^\s\"']+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s/@]+(?=@)"), rf"\1{REDACTED}"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://[^\s:/@]{1,256}:)[^\s/@]{1,256}(?=@)"), rf"\1{REDACTED}"),
     # AWS-like access key identifiers
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), REDACTED),
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_ai_how.report.items import Measurement
 from pytest_ai_how.report.model import RunReport, RunVerdict, Verdict
-from pytest_ai_how.report.words import counted, duration, first_line, number, percent, verdict_line
+from pytest_ai_how.report.words import because, counted, duration, first_line, number, percent, verdict_line
 
 _RED, _GREEN, _YELLOW, _BOLD, _OFF = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _COLOURS = {RunVerdict.FIT: _GREEN, RunVerdict.UNFIT: _RED, RunVerdict.UNDECIDED: _YELLOW}
@@ -85,24 +85,16 @@ def failures(report: RunReport, style: Style) -> list[str]:
 
 
 def untested(report: RunReport, style: Style) -> list[str]:
-    """What was not put to the test, grouped by the reason; rows that nobody selected or wrote are counted."""
+    """What was not put to the test, grouped by the reason."""
+    states = [(state.verdict, state.reason, state.row.id) for state in report.rows]
+    states += [(result.verdict, result.reason, result.nodeid) for result in report.results if not result.ids]
     groups: dict[tuple[Verdict, str], list[str]] = {}
-    for state in report.rows:
-        if state.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
-            groups.setdefault((state.verdict, first_line(state.reason)), []).append(state.row.id)
-    for result in report.results:
-        if not result.ids and result.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
-            groups.setdefault((result.verdict, first_line(result.reason)), []).append(result.nodeid)
-    lines = [f"  {verdict.words}: {reason}: {_some(ids)}" for (verdict, reason), ids in sorted(groups.items())]
-    lines += list(_outside(report))
-    return ["not put to the test:", *map(style.fit, lines)] if lines else []
-
-
-def _outside(report: RunReport) -> Iterator[str]:
-    for verdict, words in ((Verdict.NOT_SELECTED, "not selected"), (Verdict.MISSING, "no check is written yet")):
-        ids = [state.row.id for state in report.rows if state.verdict is verdict]
-        if ids:
-            yield f"  {words}: {len(ids)} catalogue rows ({_some(ids, 4)})"
+    for verdict, reason, name in states:
+        if verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE, Verdict.NOT_SELECTED, Verdict.MISSING):
+            groups.setdefault((verdict, because(verdict, reason)), []).append(name)
+    order = sorted(groups, key=lambda group: (list(Verdict).index(group[0]), group[1]))
+    lines = [style.fit(f"  {group[1]}: {_some(groups[group])}") for group in order]
+    return ["not put to the test:", *lines] if lines else []
 
 
 def _some(ids: list[str], most: int = 8) -> str:
@@ -110,8 +102,8 @@ def _some(ids: list[str], most: int = 8) -> str:
 
 
 def figures(report: RunReport, style: Style) -> list[str]:
-    """The figures against their limits, as a table: metric, value, limit, ceiling, share of the ceiling."""
-    table = [("figure", "value", "limit", "ceiling", "share")]
+    """The figures against their limits, as a table; the limit comes last, for a narrow terminal cuts it."""
+    table = [("figure", "value", "share", "ceiling", "limit")]
     table += [_figure(m) for result in report.results for m in result.measurements if m.verdict != "ceiling"]
     if len(table) == 1:
         return []
@@ -129,7 +121,7 @@ def _figure(measurement: Measurement) -> tuple[str, str, str, str, str]:
     return (
         f"{node}{measurement.metric}",
         f"{number(measurement.value)} {measurement.unit}{mark}",
-        measurement.limit or "none, recorded",
-        ceiling,
         percent(measurement.fraction),
+        ceiling,
+        measurement.limit or "none, recorded",
     )

@@ -91,5 +91,15 @@ def verdict_line(report: RunReport) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of a reason, or that there is none."""
-    return text.strip().splitlines()[0] if text.strip() else "no reason given"
+    """The first line of a reason without control characters, or that there is none.
+
+    What a machine said ends up here, and must not steer the terminal it is shown on.
+    """
+    lines = text.strip().splitlines()
+    return "".join(c for c in lines[0] if c.isprintable()) if lines else "no reason given"
+
+
+def because(verdict: Verdict, reason: str) -> str:
+    """``blocked: step 'slurm' failed …``: the verdict and the first line of its reason, the word said once."""
+    line = first_line(reason)
+    return line if line.startswith(f"{verdict.words}: ") else f"{verdict.words}: {line}"

@@ -11,7 +11,14 @@ TITLES = {"TASK-041": "BeeGFS performance testing", "TASK-042": "SLURM integrati
 ROWS = (
     Row(id="STO-18", title="Sequential write", tasks=("TASK-041",), phase="phase6"),
     Row(id="STO-21", title="Random read", severity=Severity.INFORMATIONAL, tasks=("TASK-041",), phase="phase6"),
-    Row(id="SLU-12", title="srun on each node", severity=Severity.BLOCKING, tasks=("TASK-042",), phase="phase6"),
+    Row(
+        id="SLU-12",
+        title="srun on each node",
+        criterion="each host name comes back",
+        severity=Severity.BLOCKING,
+        tasks=("TASK-042",),
+        phase="phase6",
+    ),
     Row(id="SLU-13", title="sbatch runs", severity=Severity.BLOCKING, tasks=("TASK-042", "TASK-041"), phase="phase6"),
     Row(id="SLU-31", title="GPU isolation", severity=Severity.BLOCKING, tasks=("TASK-042",), phase="phase6"),
     Row(id="SLU-32", title="A real GPU computes", severity=Severity.BLOCKING, tasks=("TASK-042",), phase="phase6"),
