@@ -13,7 +13,7 @@ from pytest_ai_how.lease.journal import Entry, Journal
 from pytest_ai_how.lease.lease import JOURNAL, RECORD, Lease, owned
 from pytest_ai_how.lease.owner import Owner, owner_of
 from pytest_ai_how.lease.record import Record, read_record
-from pytest_ai_how.lease.state import checked_name, cluster_state, state_home
+from pytest_ai_how.lease.state import checked_name, cluster_state, is_name, state_home
 from pytest_ai_how.lease.undo import undo_entries
 from pytest_ai_how.lease.undoers import UndoersFor, found_by_mark, generic_undoers
 
@@ -35,9 +35,7 @@ class Status:
 def clusters() -> list[str]:
     """The names of all clusters that have a folder."""
     home = state_home()
-    return (
-        sorted(path.name for path in home.iterdir() if path.is_dir() and path.name[0] != ".") if home.is_dir() else []
-    )
+    return sorted(path.name for path in home.iterdir() if is_name(path.name) and path.is_dir()) if home.is_dir() else []
 
 
 def status(name: str) -> Status:
@@ -83,12 +81,17 @@ def force_down(name: str, run_id: str, undoers_for: UndoersFor = generic_undoers
     return aside
 
 
+def halves() -> list[Path]:
+    """The folders that a killed run had begun to remove; everything in them was undone and verified before that."""
+    return sorted(state_home().glob(".*.gone"))
+
+
 def remove_halves() -> list[Path]:
-    """Remove the folders that a killed run had begun to remove."""
-    halves = sorted(state_home().glob(".*.gone"))
-    for path in halves:
+    """Remove them, and return what was removed."""
+    found = halves()
+    for path in found:
         remove_tree(path)
-    return halves
+    return found
 
 
 def _readers(lease: Lease) -> dict[Path, Callable[[], object]]:

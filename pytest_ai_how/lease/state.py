@@ -41,13 +41,18 @@ def carries(text: str, mark: str) -> bool:
 
 def checked_name(name: str) -> str:
     """Return ``name`` when it is a cluster's name (RFC 1123 label, at most 32 characters); LeaseError otherwise."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise LeaseError(
             repr(name[:64]),
             "not a cluster name",
             expected="a lower-case letter, then letters, digits and hyphens, 32 characters at most",
         )
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` has the form of a cluster's name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def private_folder(path: Path) -> Path:

@@ -1,0 +1,294 @@
+"""Making a cluster ready, step by step, once for all who share it.
+
+Steps are data: ``machines`` (the driver makes them), ``ssh`` (each answers), then one for each service, which only
+waits: nodes come up by themselves, and nothing is installed or repaired on a running node.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import cast
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.deadline import Deadline, wait_for
+from pytest_ai_how.drivers.protocol import Driver
+from pytest_ai_how.errors import AiHowError, DeadlineExceeded, HostKeyError, StepFailed
+from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.lease.record import Claim
+from pytest_ai_how.node import Node
+from pytest_ai_how.progress import Progress
+from pytest_ai_how.services.protocol import Service
+
+ServiceFactory = Callable[[Cluster], Service]
+
+#: Where the product's own services are: imported when they are asked for.
+SERVICES: Mapping[str, str] = MappingProxyType(
+    {
+        "munge": "pytest_ai_how.services.munge:Munge",
+        "slurm": "pytest_ai_how.services.slurm:Slurm",
+        "accounting": "pytest_ai_how.services.accounting:Accounting",
+        "storage": "pytest_ai_how.services.storage:Storage",
+        "apptainer": "pytest_ai_how.services.apptainer:Apptainer",
+        "registry": "pytest_ai_how.services.registry:Registry",
+    }
+)
+MACHINES, SSH = "machines", "ssh"
+#: Seconds. A service is ready one to three seconds after its machine booted; a loaded host has taken twenty.
+SSH_WITHIN, READY_WITHIN = 60.0, 90.0
+# The last looks before a service is ready are what a bring-up is late by.
+_LOOK_FIRST, _LOOK_AT_MOST = 0.03, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. ``fingerprint`` is asked for when all that it ``needs`` is done."""
+
+    name: str
+    needs: tuple[str, ...]
+    fingerprint: Callable[[], str]
+    action: Callable[[], dict[str, str]]
+
+
+class Bringup:
+    """The steps of one cluster. ``services`` adds to, or replaces, the product's own by name.
+
+    Every method raises :class:`StepFailed` where a step failed, :class:`~pytest_ai_how.errors.StepBlocked` when it
+    had failed before in this run.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        driver: Driver,
+        lease: Lease,
+        progress: Progress,
+        services: Mapping[str, ServiceFactory] = MappingProxyType({}),
+        ready_within: float = READY_WITHIN,
+    ) -> None:
+        self.config, self.driver, self.lease, self.progress = config, driver, lease, progress
+        self._factories = {**{name: _imported(path) for name, path in SERVICES.items()}, **services}
+        self._ready_within = ready_within
+        self._built: tuple[str, Cluster, dict[str, Service]] | None = None
+        self._building = threading.Lock()
+        self._abandoned = threading.Event()
+
+    def cluster(self) -> Cluster:
+        """The cluster, with every machine answering over its transport."""
+        self._ensure([SSH])
+        return self._current()[0]
+
+    def ready(self, name: str) -> Service:
+        """The service ``name``, ready, and before it all that it needs."""
+        return self.ready_all([name])[name]
+
+    def ready_all(self, names: Iterable[str]) -> dict[str, Service]:
+        """Several services; those that don't need each other are waited for side by side."""
+        wanted = list(names)
+        for name in wanted:
+            if name not in self._factories:
+                raise AiHowError("bring-up", f"no service is called {name!r}", expected=_listed(self._factories))
+        self._ensure([SSH])
+        self._ensure(wanted)
+        return {name: self._service(name) for name in wanted}
+
+    def close(self) -> None:
+        """Drop the kept connections."""
+        if self._built:
+            self._built[1].close()
+            self._built = None
+
+    # the order of things
+
+    def _ensure(self, targets: Iterable[str]) -> None:
+        for level in self._levels(targets):
+            self._ensure_level([self._step(name) for name in level])
+
+    def _levels(self, targets: Iterable[str]) -> list[list[str]]:
+        """What ``targets`` need, in groups that don't need each other, each after all that it needs."""
+        depth: dict[str, int] = {}
+
+        def visit(name: str, path: tuple[str, ...]) -> int:
+            if name in path:
+                raise AiHowError("bring-up", f"services need each other: {' -> '.join((*path, name))}")
+            if name not in depth:
+                depth[name] = 1 + max((visit(need, (*path, name)) for need in self._needs(name)), default=-1)
+            return depth[name]
+
+        for target in targets:
+            visit(target, ())
+        return [
+            [name for name, at in depth.items() if at == level] for level in range(max(depth.values(), default=-1) + 1)
+        ]
+
+    def _needs(self, name: str) -> tuple[str, ...]:
+        if name == MACHINES:
+            return ()
+        return (MACHINES,) if name == SSH else (SSH, *self._service(name).needs)
+
+    def _ensure_level(self, steps: list[Step]) -> None:
+        """One step runs in this thread, where an interrupt reaches it; several side by side."""
+        if len(steps) == 1:
+            self._ensure_step(steps[0])
+            return
+        pool = ThreadPoolExecutor(len(steps), thread_name_prefix="bring-up")
+        try:
+            futures = [pool.submit(self._ensure_step, step) for step in steps]
+            errors = [error for future in futures if (error := future.exception())]
+        except BaseException:
+            self._abandoned.set()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"also: {other}")
+            raise errors[0]
+
+    def _ensure_step(self, step: Step) -> None:
+        self.lease.ensure(step.name, step.fingerprint(), step.action)
+
+    # the steps
+
+    def _step(self, name: str) -> Step:
+        if name == MACHINES:
+            return Step(name, (), lambda: self.driver.fingerprint(self.config), self._make_machines)
+        # A run looks for itself, once: a kept machine may have died since.
+        action = self._reach_machines if name == SSH else lambda: self._await(name)
+        return Step(name, self._needs(name), lambda: f"{self.lease.run_id} {self.lease.stamp(MACHINES)}", action)
+
+    def _make_machines(self) -> dict[str, str]:
+        self.progress.say(self.config.name, f"making {len(self.config.nodes)} machines ({self.driver.name})")
+        self.driver.check(self.config)
+        self.driver.up(self.config, self.lease.journal.of(MACHINES))
+        return {node.name: str(node.address) for node in self.config.nodes}
+
+    def _reach_machines(self) -> dict[str, str]:
+        self.progress.say(self.config.name, "waiting for ssh")
+        deadline = Deadline(SSH_WITHIN)
+        nodes = self._current()[0].nodes
+        with ThreadPoolExecutor(len(nodes), thread_name_prefix="ssh") as pool:
+            waits = {node.name: pool.submit(self._reach, node, deadline) for node in nodes}
+        return {name: wait.result() for name, wait in waits.items()}
+
+    def _reach(self, node: Node, deadline: Deadline) -> str:
+        said = "nothing yet"
+
+        def name() -> str:
+            nonlocal said
+            self._stop_if_abandoned()
+            try:
+                return node.run("uname", "-n", timeout=10.0).stdout.strip()
+            except HostKeyError:  # waiting does not make it another
+                raise
+            except AiHowError as error:
+                said = error.seen
+                return ""
+
+        cure = f"pytest-ai-how down --cluster {self.config.name}, then bring it up again" if self.lease.attached else ""
+        what = "answering over ssh"
+        return wait_for(
+            name, within=deadline, what=what, where=node.name, every=_LOOK_FIRST, at_most=_LOOK_AT_MOST,
+            last_seen=lambda: said, cure=cure,
+        )  # fmt: skip
+
+    def _await(self, name: str) -> dict[str, str]:
+        self.progress.say(self.config.name, f"waiting for {name}")
+        service = self._service(name)
+        faults: tuple[str, ...] = ()
+
+        def faultless() -> bool:
+            nonlocal faults
+            self._stop_if_abandoned()
+            faults = _faults(service)
+            return not faults
+
+        try:
+            wait_for(
+                faultless, within=self._ready_within, what=f"{name} ready", every=_LOOK_FIRST, at_most=_LOOK_AT_MOST
+            )
+        except DeadlineExceeded as error:
+            where, _, seen = faults[0].partition(": ")
+            more = f" (and {len(faults) - 1} more: {'; '.join(faults[1:])})" if faults[1:] else ""
+            raise StepFailed(
+                where,
+                f"{seen or where}{more}, still after {self._ready_within:g} s",
+                expected=f"{name} to be ready",
+                cure=f"look inside: pytest-ai-how ssh --cluster {self.config.name} {where}",
+            ) from error
+        return {}
+
+    def _stop_if_abandoned(self) -> None:
+        if self._abandoned.is_set():
+            raise StepFailed("bring-up", "was interrupted")
+
+    # the objects
+
+    def _service(self, name: str) -> Service:
+        if name not in self._factories:
+            raise AiHowError("bring-up", f"no service is called {name!r}", expected=_listed(self._factories))
+        cluster, services = self._current()
+        with self._building:
+            if name not in services:
+                services[name] = self._factories[name](cluster)
+            return services[name]
+
+    def _current(self) -> tuple[Cluster, dict[str, Service]]:
+        """The cluster and its services as they are now: machines that were made anew have new host keys."""
+        stamp = self.lease.stamp(MACHINES)
+        with self._building:
+            if self._built is None or self._built[0] != stamp:
+                if self._built:
+                    self._built[1].close()
+                nodes = [Node(node, self.driver.transport(self.config, node.name)) for node in self.config.nodes]
+                self._built = (stamp, Cluster(self.config, nodes), {})
+            return self._built[1], self._built[2]
+
+
+def claim(config: ClusterConfig, driver: Driver) -> Claim:
+    """What :meth:`Lease.acquire` is to look for: a cluster of this configuration, made by this driver."""
+    return Claim(driver.name, driver.fingerprint(config), config.model_dump(mode="json"))
+
+
+def services_of(config: ClusterConfig) -> tuple[str, ...]:
+    """The names of the product's services that a cluster of this configuration has."""
+    has_storage = config.storage.kind != "none"
+    has_containers = config.containers.runtime != "none"
+    has = {
+        "munge": config.slurm is not None,
+        "slurm": config.slurm is not None,
+        "accounting": config.slurm is not None and config.slurm.accounting,
+        "storage": has_storage,
+        "apptainer": has_containers,
+        "registry": has_containers and has_storage,
+    }
+    return tuple(name for name in SERVICES if has[name])
+
+
+def _faults(service: Service) -> tuple[str, ...]:
+    """Why it is not ready; a machine that can't be asked is a reason too."""
+    try:
+        return service.faults()
+    except (AiHowError, ExceptionGroup) as error:
+        first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        if isinstance(first, HostKeyError) or not isinstance(first, AiHowError):
+            raise
+        return (str(first).splitlines()[0],)
+
+
+def _imported(path: str) -> ServiceFactory:
+    module, _, name = path.partition(":")
+
+    def make(cluster: Cluster) -> Service:
+        return cast(ServiceFactory, getattr(import_module(module), name))(cluster)
+
+    return make
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"one of {', '.join(sorted(names))}"

@@ -1,0 +1,152 @@
+"""``up``, ``down``, ``reap``: a cluster's life outside pytest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import uuid
+
+from pytest_ai_how.bringup import Bringup, claim, services_of
+from pytest_ai_how.config.loader import config_names, load_config
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.protocol import Driver
+from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.lease import reap as reaping
+from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.lease.state import checked_name, cluster_state
+from pytest_ai_how.lease.undo import describe
+from pytest_ai_how.lease.undoers import found_by_mark
+from pytest_ai_how.progress import Progress, progress_on
+
+
+def up(args: argparse.Namespace) -> int:
+    """Bring a cluster up, or find it up, and keep it. What was made is taken down when that fails."""
+    from pytest_ai_how.drivers.select import choose_driver
+
+    config = load_config(args.cluster)
+    started = time.monotonic()
+    with progress_on() as progress:
+        attached = bring_up(config, choose_driver(config, progress), progress)
+    how = "was up already" if attached else "is up"
+    sys.stdout.write(
+        f"cluster {config.name} {how} ({time.monotonic() - started:.1f} s)\n{usage(config, args.cluster)}\n"
+    )
+    return 0
+
+
+def bring_up(config: ClusterConfig, driver: Driver, progress: Progress) -> bool:
+    """Make all that the configuration names ready and keep it; whether it was there already."""
+    lease = Lease.acquire(config.name, new_run("up"), claim(config, driver))
+    bringup = Bringup(config, driver, lease, progress)
+    try:
+        bringup.cluster()
+        bringup.ready_all(services_of(config))
+    except BaseException:
+        progress.say(config.name, "taking down what was made")
+        lease.release()
+        raise
+    finally:
+        bringup.close()
+    lease.release(keep="always")
+    return lease.attached
+
+
+def usage(config: ClusterConfig, cluster: str) -> str:
+    """How to use, look into and take down a kept cluster: the last lines of a run that keeps one."""
+    node = config.nodes[0].name
+    option = f" --cluster {config.name}" if config.name != "local" else ""
+    return (
+        f"  validate   pytest --cluster={cluster} --cluster-keep=always\n"
+        f"  look       pytest-ai-how ssh{option} {node}\n"
+        f"  take down  pytest-ai-how down{option}"
+    )
+
+
+def down(args: argparse.Namespace) -> int:
+    """Take a cluster down."""
+    name = cluster_name(args.cluster)
+    started = time.monotonic()
+    if reaping.take_down(name, new_run("down")):
+        sys.stdout.write(f"cluster {name} is down, nothing of it remains ({time.monotonic() - started:.1f} s)\n")
+    else:
+        sys.stdout.write(f"cluster {name}: there is none\n")
+    return 0
+
+
+def reap(args: argparse.Namespace) -> int:
+    """Take down orphans. One that can't be taken down does not keep the others from it."""
+    if args.force is not None:
+        name = args.force or args.cluster
+        if not name:
+            raise AiHowError("reap", "--force needs the name of a cluster", cure="pytest-ai-how reap --force NAME")
+        return _force(checked_name(name), args.dry_run)
+    names = [cluster_name(args.cluster)] if args.cluster else reaping.clusters()
+    failures = [error for name in names if (error := _reap(name, bool(args.cluster), args.dry_run))]
+    _clean_halves(args.dry_run)
+    for failure in failures:
+        sys.stderr.write(f"{failure}\n")
+    return 1 if failures else 0
+
+
+def _reap(name: str, also_kept: bool, dry_run: bool) -> AiHowError | None:
+    try:
+        _say(f"{name}: {_reap_one(name, also_kept, dry_run)}")
+    except AiHowError as error:
+        return error
+    return None
+
+
+def _reap_one(name: str, also_kept: bool, dry_run: bool) -> str:
+    found = reaping.status(name)
+    if found.problem:
+        raise found.problem
+    if found.owner:
+        return f"in use by {found.owner}; left alone"
+    if found.condition == "kept" and not also_kept:
+        return f"kept; left alone (pytest-ai-how down --cluster {name})"
+    if dry_run:
+        return "\n  ".join(["would be taken down", *map(describe, reversed(found.pending))])
+    return "taken down, nothing remains" if reaping.take_down(name, new_run("reap")) else "there is none"
+
+
+def _force(name: str, dry_run: bool) -> int:
+    if dry_run:
+        entries = found_by_mark(name, cluster_state(name))
+        _say(
+            "\n  ".join([f"{name}: found by its mark", *(map(describe, reversed(entries)) if entries else ["nothing"])])
+        )
+        return 0
+    aside = reaping.force_down(name, new_run("reap"))
+    _say("\n  ".join([f"{name}: taken down, nothing remains", *(f"set aside: {path}" for path in aside)]))
+    return 0
+
+
+def _clean_halves(dry_run: bool) -> None:
+    """What a killed run had begun to remove, and what interrupted image builds left."""
+    from pytest_ai_how.image import clean_stale_builds, stale_builds
+
+    if dry_run:
+        paths, verb = [*reaping.halves(), *stale_builds()], "would be removed"
+    else:
+        paths, verb = [*reaping.remove_halves(), *clean_stale_builds()], "removed"
+    for path in paths:
+        _say(f"{path}: {verb}")
+
+
+def cluster_name(cluster: str) -> str:
+    """The name that ``--cluster`` means: of a cluster that has a folder, of a shipped configuration, or in a file."""
+    is_file = "/" in cluster or cluster.endswith((".yaml", ".yml"))
+    if not is_file and (cluster not in config_names() or cluster_state(cluster).exists()):
+        return checked_name(cluster)
+    return load_config(cluster).name
+
+
+def new_run(verb: str) -> str:
+    """An identifier for a run of the command line."""
+    return f"{verb}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
