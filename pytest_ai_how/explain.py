@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
+from pytest_ai_how.marked import KeyPath, Mistake, nearest, shortened, shown
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -76,12 +76,8 @@ def _describe(detail: ErrorDetails, forms: Mapping[str, str]) -> tuple[str, str]
         expected = forms[context["pattern"]]
     elif kind == "string_too_long":
         expected = f"at most {context['max_length']} characters"
-    return f"is {shown(value)}" + (f", expected {expected}" if expected else f": {_plain(detail['msg'])}"), ""
-
-
-def _plain(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message if len(message) <= 100 else message[:99] + "…"
+    said = f", expected {expected}" if expected else f": {shortened(detail['msg'].removeprefix('Value error, '))}"
+    return f"is {shown(value)}{said}", ""
 
 
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -6,6 +6,7 @@ Untrusted text is bounded before anything is built from it: size, depth, and the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -90,11 +91,17 @@ def shown(value: object, width: int = 60) -> str:
     return text[: width - len(note)] + note
 
 
+def shortened(message: str, width: int = 120) -> str:
+    """A library's message, which may repeat what it read: on one line, at most ``width`` characters."""
+    text = message if message.isprintable() else ascii(message)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the known word nearest to ``word``; empty when none is near."""
     lower = {name.lower(): name for name in known}
     found = get_close_matches(word[:64].lower(), lower, n=1, cutoff=0.6)
-    return f"did you mean '{lower[found[0]]}'?" if found else ""
+    return f"did you mean {shown(lower[found[0]])}?" if found else ""
 
 
 def read_text(path: Path, file: str) -> str:
@@ -141,7 +148,7 @@ def _wrong(file: str, line: int, what: str) -> ConfigError:
 
 def _syntax(error: yaml.YAMLError, text: str, file: str) -> ConfigError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        said = ", ".join(part for part in (error.context, error.problem) if part)
+        said = ", ".join(shortened(part) for part in (error.context, error.problem) if part)
         line = error.problem_mark.line
         braced = "${" in "".join(text.splitlines()[line : line + 1])
         hint = 'inside { } and [ ] a value needs quotes: "${NAME}"' if braced else ""
@@ -256,8 +263,11 @@ def _typed(text: str, tag: str) -> object:
     if ":" in text or len(text) > 64:
         return text
     constructor = yaml.constructor.SafeConstructor()
-    if tag == _TAG + "int":
-        return constructor.construct_yaml_int(yaml.ScalarNode(tag, text))
-    if tag == _TAG + "float" and text.lower().lstrip("+-") not in {".inf", ".nan"}:
-        return constructor.construct_yaml_float(yaml.ScalarNode(tag, text))
-    return text
+    try:
+        if tag == _TAG + "int":
+            return constructor.construct_yaml_int(yaml.ScalarNode(tag, text))
+        number = constructor.construct_yaml_float(yaml.ScalarNode(tag, text)) if tag == _TAG + "float" else None
+    except (ValueError, IndexError):
+        # PyYAML takes "0x_" for a number and then cannot read it.
+        return text
+    return number if number is not None and math.isfinite(number) else text

@@ -111,6 +111,9 @@ def _network(data: Plain) -> Iterator[Mistake]:
     if not 16 <= subnet.prefixlen <= 29:
         yield Mistake(("network", "subnet"), f"is {subnet}, expected a prefix from /16 to /29")
         return
+    if driver != "ssh" and (not subnet.is_private or subnet.is_loopback or subnet.is_link_local):
+        what = f"is {subnet}, expected a private range (10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)"
+        yield Mistake(("network", "subnet"), what)
     taken = {
         subnet.network_address: "is the network's own address",
         subnet.broadcast_address: "is the broadcast address",

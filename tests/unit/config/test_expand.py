@@ -69,6 +69,9 @@ def test_refused(text: str, message: str) -> None:
         ("${N:-[a, b]}", "[a, b]"),
         ("${N:-01:02:03}", "01:02:03"),
         ("$${N}", "${N}"),
+        ("${N:-0x_}", "0x_"),
+        ("${N:-.inf}", ".inf"),
+        ("${N:-1e400}", "1e400"),
     ],
 )
 def test_plain_values_are_typed_as_yaml_would(text: str, value: object) -> None:
