@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.bootstrap import bootstrap, disk_full
-from pytest_ai_how.image.customize import customize, remove
+from pytest_ai_how.image.customize import customize
 from pytest_ai_how.image.definitions import Definition, Source
-from pytest_ai_how.image.host import check_disk, check_host
+from pytest_ai_how.image.host import check_disk, check_host, mib
 from pytest_ai_how.image.mirror import find_mirror
 from pytest_ai_how.image.recipe import digest_of, recipe
 from pytest_ai_how.image.sandbox import Sandbox
@@ -75,7 +75,7 @@ class Builder:
                 for name in order:
                     futures[name] = pool.submit(self._ensure_one, name, futures.get(NODE), sandbox, progress)
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                for future in done:
+                for future in (future for future in futures.values() if future in done):
                     future.result()
             except BaseException:
                 # The threads see their commands die, remove what they made and end; the pool waits for that.
@@ -92,7 +92,7 @@ class Builder:
             for stale in self.store.stale_builds_of(name):
                 progress.say(subject, f"removing what an interrupted build left: {stale.name}")
                 discard(stale)
-            discard(self.store.place(name, digest))
+            self.store.make_way(name, digest)
             check_disk(self.store.folder, definition.spec.disk * 2**30, f"building the {name} image")
             with self.store.building(name, digest) as place:
                 try:
@@ -108,39 +108,47 @@ class Builder:
         began, started = time.time(), time.monotonic()
         subject, root, epoch = f"{definition.name} image", place / "root", definition.versions.epoch
         content = recipe(definition)
-        digest = digest_of(content)
         bootstrap(definition, root, self.mirror or find_mirror(), sandbox, progress)
         progress.say(subject, "applying roles")
         customize(definition, root, sandbox)
         packages = installed(root, sandbox)
         check_versions(definition, packages)
-        artifact = root
         if definition.spec.kind == "sif":
             asked = " ".join(f"{name}={packages[name]}" for name in definition.packages)
-            label(root, {LABEL: digest, "org.ai-how.packages": asked})
-            if node is None:
-                raise ImageError(subject, f"needs the {NODE} image, which is not among those built")
-            built = node.result()
-            progress.say(subject, "converting to SIF")
-            # What only dpkg and apt need is no use in a container that is read-only.
-            remove(root, ("var/lib/dpkg/info/*", "var/cache/*"))
-            settle_times(root, began, epoch)
-            artifact = convert(built.path, place, definition.name, epoch, sandbox)
-            for spare in ("root", "work", "mount"):
-                shutil.rmtree(place / spare)
-        else:
-            progress.say(subject, "reading it all for its digest")
-            settle_times(root, began, epoch)
+            label(root, {LABEL: digest_of(content), "org.ai-how.packages": asked})
+        settle_times(root, began, epoch)
+        progress.say(subject, "reading it all for its digest")
+        described = tree = describe(root)
+        if definition.spec.kind == "sif":
+            described = describe(self._to_sif(definition, place, node, sandbox, progress))
         manifest = {
             "name": definition.name,
             "kind": definition.spec.kind,
-            "digest": digest,
+            "digest": digest_of(content),
             "recipe": content,
+            # Of the root directory, also where a SIF was made of it: a SIF holds the time when it was made.
+            "tree": tree["content"],
             "packages": packages,
             "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
-            **describe(artifact),
+            **described,
         }
         image = self.store.finish(place, manifest)
-        progress.say(subject, f"built in {manifest['seconds']} s, {manifest['bytes'] // 2**20} MiB")
+        progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
+
+    def _to_sif(
+        self, definition: Definition, place: Path, node: Future[Image] | None, sandbox: Sandbox, progress: Progress
+    ) -> Path:
+        """Make the SIF of ``place/root`` and remove the root."""
+        subject = f"{definition.name} image"
+        if node is None:
+            raise ImageError(subject, f"needs the {NODE} image, which is not among those built")
+        if not node.done():
+            progress.say(subject, f"waiting for the {NODE} image, whose Apptainer makes the SIF")
+        node_root = node.result().path
+        progress.say(subject, "converting to SIF")
+        artifact = convert(node_root, place, definition.name, definition.versions.epoch, sandbox)
+        for spare in ("root", "work", "mount"):
+            shutil.rmtree(place / spare)
+        return artifact

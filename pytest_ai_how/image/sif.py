@@ -10,7 +10,9 @@ from pytest_ai_how.image.bootstrap import disk_full
 from pytest_ai_how.image.sandbox import Sandbox
 
 LABEL = "org.ai-how.digest"
-# $1 the node image's root (left as it is), $2 an empty folder, $3 the folder with root/, $4 the SIF's name in it
+# Only the file system's own time is set: Python's compiled files are valid with the times of their sources only.
+# $1 the node image's root (left as it is), $2 an empty folder, $3 the folder with root/, $4 the SIF's name in it,
+# $5 seconds since 1970
 _CONVERT = """\
 mount --bind "$1" "$2"
 mount -o remount,bind,ro "$2"
@@ -21,7 +23,7 @@ mount -t tmpfs tmpfs "$2/tmp"
 mount -t tmpfs tmpfs "$2/root"
 mount --bind "$3" "$2/mnt"
 exec chroot "$2" env APPTAINER_TMPDIR=/mnt/work HOME=/root \\
-    apptainer build --mksquashfs-args "-comp zstd -Xcompression-level 3 -all-time $5" "/mnt/$4" /mnt/root
+    apptainer build --mksquashfs-args "-comp zstd -Xcompression-level 3 -mkfs-time $5" "/mnt/$4" /mnt/root
 """
 
 
@@ -39,7 +41,7 @@ def convert(node_root: Path, place: Path, name: str, epoch: int, sandbox: Sandbo
     work.mkdir()
     argv = ["sh", "-eu", "-c", _CONVERT, "convert", str(node_root), str(mount), str(place), f"{name}.sif", str(epoch)]
     try:
-        sandbox.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        sandbox.run(argv)
     except CommandError as error:
         if "No space left on device" in error.result.stdout:
             raise disk_full(name, place) from error

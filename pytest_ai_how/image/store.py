@@ -99,6 +99,17 @@ class Store:
                 )
             yield
 
+    def make_way(self, name: str, digest: str) -> None:
+        """Remove what is there in place of the image; the caller holds the lock. ImageError if machines run from it."""
+        place = self.place(name, digest)
+        if users := processes_using(place):
+            raise ImageError(
+                str(place),
+                f"was changed after it was built, and is the root of machines that run (processes {users[:3]} see it)",
+                cure="take those clusters down: `pytest-ai-how status`, `pytest-ai-how down NAME`",
+            )
+        discard(place)
+
     @contextmanager
     def building(self, name: str, digest: str) -> Iterator[Path]:
         """A folder to build in, gone at the end unless :func:`finish` has renamed it. The caller holds the lock."""
@@ -185,6 +196,22 @@ def discard(place: Path) -> None:
         subprocess.run(["umount", "--lazy", mount], check=True, stdin=subprocess.DEVNULL)
     if place.exists():
         shutil.rmtree(place)
+
+
+def processes_using(place: Path, proc: Path = Path("/proc")) -> list[int]:
+    """Processes in whose mount namespace something is mounted from ``place``, such as an overlay over it.
+
+    Machines may have a mount namespace of their own, so each is asked (proc_pid_mountinfo(5): the overlay's
+    ``lowerdir=`` option and a bind mount's root both hold the path).
+    """
+    users = []
+    for file in proc.glob("[0-9]*/mountinfo"):
+        try:
+            if re.search(rf"{re.escape(str(place.resolve()))}(/|:|,|\s|$)", file.read_text()):
+                users.append(int(file.parent.name))
+        except (OSError, ValueError):
+            continue  # ended while we looked
+    return sorted(users)
 
 
 def mounts_below(place: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:

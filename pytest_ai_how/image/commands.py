@@ -1,0 +1,100 @@
+"""``pytest-ai-how images list | build | verify | prune``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+
+from pytest_ai_how.errors import ImageError
+from pytest_ai_how.image.build import Builder
+from pytest_ai_how.image.definitions import Source
+from pytest_ai_how.image.host import mib
+from pytest_ai_how.image.store import Image, Store, discard, processes_using, verify
+from pytest_ai_how.progress import Progress, progress_on
+
+_ACTIONS = ("list", "build", "verify", "prune")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of ``pytest-ai-how images``."""
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="default: list")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="images (default: all that are declared)")
+
+
+def run(args: Namespace) -> int:
+    """Do what ``args`` say and print it; 1 if an image does not verify, 0 otherwise. Raises AiHowError."""
+    builder = Builder(Source.shipped(), Store())
+    names = tuple(args.names) or builder.source.image_names()
+    for name in names:
+        builder.source.define(name)
+    if args.action == "list":
+        lines, status = list_images(builder, names), 0
+    elif args.action == "build":
+        with progress_on() as progress:
+            lines, status = build_images(builder, names, progress), 0
+    elif args.action == "verify":
+        lines, status = verify_images(builder, names)
+    else:
+        lines, status = prune_images(builder, names), 0
+    print("\n".join(lines))
+    return status
+
+
+def list_images(builder: Builder, names: Iterable[str]) -> list[str]:
+    """A line for each declared image: its digest, whether it is built, its size and where it lies."""
+    lines = []
+    for name in names:
+        digest = builder.digest(name)
+        try:
+            image = builder.store.find(name, digest)
+            what = (
+                f"{mib(image.manifest['bytes'])}  {image.manifest['built_at']}  {image.path}" if image else "not built"
+            )
+        except ImageError as error:
+            what = f"not usable: {error.seen}"
+        lines.append(f"{name:<10} {digest[:12]}  {what}")
+    lines += [f"{place.name}: left by an interrupted build" for place in builder.store.stale_builds()]
+    return lines
+
+
+def build_images(builder: Builder, names: Iterable[str], progress: Progress) -> list[str]:
+    """Build what is missing; a line for each image. Raises HostError or ImageError."""
+    return [f"{image.name:<10} {image.digest[:12]}  {image.path}" for image in builder.ensure(names, progress).values()]
+
+
+def verify_images(builder: Builder, names: Iterable[str]) -> tuple[list[str], int]:
+    """Read each image whole; the lines, and 1 if one is missing or not what was built, else 0."""
+    lines, status = [], 0
+    for name in names:
+        try:
+            image = builder.store.find(name, builder.digest(name))
+            if image is None:
+                raise ImageError(name, "not built", cure=f"pytest-ai-how images build {name}")
+            verify(image)
+            lines.append(f"{name:<10} {image.digest[:12]}  verified, {mib(image.manifest['bytes'])} read")
+        except ImageError as error:
+            status = 1
+            lines.append(str(error))
+    return lines, status
+
+
+def prune_images(builder: Builder, names: Iterable[str]) -> list[str]:
+    """Remove what interrupted builds left, and images of ``names`` whose recipe is no longer the present one.
+
+    An image that a running machine uses stays. A line for each thing removed or kept for that reason.
+    """
+    lines = [f"removed {place.name}" for place in builder.store.clean_stale_builds()]
+    for image in _outdated(builder, set(names)):
+        if users := processes_using(image.folder):
+            lines.append(f"kept {image.folder.name}: in use, see process {users[0]}")
+            continue
+        with builder.store.lock(image.name, lambda: None):
+            discard(image.folder)
+        lines.append(f"removed {image.folder.name} ({mib(image.manifest['bytes'])})")
+    return lines or ["nothing to remove"]
+
+
+def _outdated(builder: Builder, names: set[str]) -> Iterator[Image]:
+    for image in builder.store.images():
+        if image.name in names and image.digest != builder.digest(image.name):
+            yield image
