@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, read_cgroups
+from pytest_ai_how.errors import ProvisionError
+
+from .sample import DATA
+
+
+def host(tmp_path: Path, kind: str, controllers: str = "cpuset cpu io memory pids\n") -> Cgroups:
+    """A captured mount table whose hierarchies are folders of ``tmp_path``, with the files that kernels put there."""
+    table = tmp_path / "mounts"
+    table.write_text((DATA / f"mounts-{kind}").read_text().replace("{root}", str(tmp_path / "cgroup")))
+    (tmp_path / "cgroup/unified").mkdir(parents=True)
+    if kind == "v2":
+        (tmp_path / "cgroup/cgroup.controllers").write_text(controllers)
+    for hierarchy in read_cgroups(table).hierarchies:
+        hierarchy.path.mkdir(exist_ok=True)
+        if "cpuset" in hierarchy.controllers:
+            (hierarchy.path / "cpuset.cpus").write_text("0-1\n")
+            (hierarchy.path / "cpuset.mems").write_text("0\n")
+    return read_cgroups(table)
+
+
+def test_hybrid_host_confines_all_by_version_1(tmp_path: Path) -> None:
+    found = host(tmp_path, "hybrid")
+    assert (found.mode, found.plugin, found.absent()) == ("hybrid", "cgroup/v1", {})
+    assert len(found.hierarchies) == 10
+
+
+def test_version_1_host_says_which_controller_it_lacks(tmp_path: Path) -> None:
+    found = host(tmp_path, "v1")
+    assert (found.mode, found.plugin) == ("v1", "cgroup/v1")
+    assert found.absent() == {"cgroup.devices": "this host's cgroups (v1) have no controller devices"}
+    assert frozenset({"cpu", "cpuacct"}) in {hierarchy.controllers for hierarchy in found.hierarchies}
+    assert frozenset({"name=systemd"}) in {hierarchy.controllers for hierarchy in found.hierarchies}
+
+
+def test_version_2_host_has_one_hierarchy(tmp_path: Path) -> None:
+    found = host(tmp_path, "v2")
+    assert (found.mode, found.plugin, found.absent()) == ("v2", "cgroup/v2", {})
+    assert found.groups("pytest-ai-how:lab") == (tmp_path / "cgroup" / "pytest-ai-how:lab",)
+
+
+def test_version_2_host_without_delegation_lacks_cpu_and_memory(tmp_path: Path) -> None:
+    absent = host(tmp_path, "v2", controllers="pids\n").absent()
+    assert absent == {
+        "cgroup.cpu": "this host's cgroups (v2) have no controller cpu, cpuset",
+        "cgroup.memory": "this host's cgroups (v2) have no controller memory",
+    }
+
+
+def test_host_without_cgroups_confines_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
+    found = read_cgroups(tmp_path / "mounts")
+    assert found.plugin == "disabled"
+    assert set(found.absent()) == {"cgroup.cpu", "cgroup.memory", "cgroup.devices"}
+    assert found.absent()["cgroup.cpu"] == "this host can't confine jobs: no cgroup hierarchy is mounted"
+
+
+def test_group_of_version_1_gets_cpus_and_a_memory_limit(tmp_path: Path) -> None:
+    found = host(tmp_path, "hybrid")
+    found.make("pytest-ai-how:lab")
+    found.make("pytest-ai-how:lab/node01", memory=512)
+    root = tmp_path / "cgroup"
+    assert all((hierarchy.path / "pytest-ai-how:lab/node01").is_dir() for hierarchy in found.hierarchies)
+    assert (root / "cpuset/pytest-ai-how:lab/node01/cpuset.cpus").read_text() == "0-1\n"
+    assert (root / "memory/pytest-ai-how:lab/node01/memory.limit_in_bytes").read_text() == str(512 * 2**20)
+    assert not (root / "memory/pytest-ai-how:lab/memory.limit_in_bytes").exists()
+
+
+def test_group_of_version_2_gets_its_controllers_from_above(tmp_path: Path) -> None:
+    found = host(tmp_path, "v2")
+    found.make("pytest-ai-how:lab")
+    found.make("pytest-ai-how:lab/node01", memory=512)
+    top = tmp_path / "cgroup/pytest-ai-how:lab"
+    for folder in (top.parent, top):
+        assert (folder / "cgroup.subtree_control").read_text() == "+cpu +cpuset +io +memory +pids"
+    assert (top / "node01/memory.max").read_text() == str(512 * 2**20)
+
+
+def test_group_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    found = host(tmp_path, "hybrid")
+    (tmp_path / "cgroup/cpu/pytest-ai-how:lab").write_text("a file where the group should be")
+    with pytest.raises(
+        ProvisionError, match=r"cpu/pytest-ai-how:lab: the control group could not be made \(File exists"
+    ):
+        found.make("pytest-ai-how:lab")

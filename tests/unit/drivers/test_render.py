@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
+from pytest_ai_how.drivers.nspawn.identity import make_identity
+from pytest_ai_how.drivers.nspawn.render import File, Renderer, add_user, environment, read_accounts
+
+from .sample import LOCAL, config, with_node
+
+V1 = Cgroups(tuple(Hierarchy(Path("/c") / n, frozenset({n}), 1) for n in ("freezer", "cpuset", "memory", "devices")))
+V2 = Cgroups((Hierarchy(Path("/c"), frozenset({"cpuset", "cpu", "memory"}), 2),))
+
+
+def rendered(cluster: ClusterConfig, cgroups: Cgroups = V1) -> dict[str, dict[str, File]]:
+    """The files of each node by path."""
+    renderer = Renderer(cluster, make_identity(node.name for node in cluster.nodes), cgroups)
+    return {node.name: {file.path: file for file in renderer.files(node)} for node in cluster.nodes}
+
+
+def settings(text: bytes) -> dict[str, str]:
+    lines = (line for line in text.decode().splitlines() if "=" in line and not line.startswith(("#", "Node", "Part")))
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_slurm_conf_is_equal_on_all_nodes_and_names_the_cluster() -> None:
+    files = rendered(config())
+    texts = {node["/etc/slurm/slurm.conf"].content for node in files.values()}
+    assert len(texts) == 1
+    found = settings(texts.pop())
+    assert found["ClusterName"] == "lab"
+    assert found["SlurmctldHost"] == "controller(10.99.0.10)"
+    assert found["SelectType"] == "select/cons_tres"
+    assert found["SelectTypeParameters"] == "CR_Core_Memory"
+    assert found["TaskPlugin"] == "task/cgroup,task/affinity"
+    assert found["ProctrackType"] == "proctrack/cgroup"
+    assert found["AccountingStorageTRES"] == "gres/gpu"
+    assert found["SrunPortRange"] == "12000-12999"
+
+
+def test_nodes_and_partitions_are_those_of_the_yaml() -> None:
+    text = rendered(config())["node01"]["/etc/slurm/slurm.conf"].content.decode().splitlines()
+    assert [line for line in text if line.startswith("NodeName=")] == [
+        "NodeName=node01 NodeAddr=10.99.0.11 CPUs=1 RealMemory=972 Gres=gpu:sim:2 State=UNKNOWN",
+        "NodeName=node02 NodeAddr=10.99.0.12 CPUs=1 RealMemory=950 State=UNKNOWN",
+    ]
+    assert [line for line in text if line.startswith("PartitionName=")] == [
+        "PartitionName=gpu Nodes=node01 Default=YES MaxTime=01:00:00 State=UP",
+        "PartitionName=debug Nodes=node01,node02 Default=NO MaxTime=UNLIMITED State=UP",
+    ]
+
+
+def test_gres_is_on_gpu_nodes_only() -> None:
+    files = rendered(config())
+    assert files["node01"]["/etc/slurm/gres.conf"].content.decode().endswith("Type=sim File=/dev/fakegpu[0-1]\n")
+    assert files["node01"]["/etc/tmpfiles.d/ai-how-gpus.conf"].content.decode().splitlines() == [
+        "c /dev/fakegpu0 0666 root root - 240:0",
+        "c /dev/fakegpu1 0666 root root - 240:1",
+    ]
+    for node in ("controller", "node02"):
+        assert not {"/etc/slurm/gres.conf", "/etc/tmpfiles.d/ai-how-gpus.conf"} & set(files[node])
+
+
+def test_one_gpu_is_one_device() -> None:
+    files = rendered(with_node(1, gpus={"count": 1, "type": "tiny"}))
+    assert "Name=gpu Type=tiny File=/dev/fakegpu0\n" in files["node01"]["/etc/slurm/gres.conf"].content.decode()
+
+
+def test_accounting_is_on_the_controller_only_and_private() -> None:
+    files = rendered(config(user="alice"))
+    conf = files["controller"]["/etc/slurm/slurmdbd.conf"]
+    assert (conf.mode, conf.owner) == (0o600, "slurm")
+    assert b"StoragePass" not in conf.content
+    assert files["controller"]["/etc/ai-how/accounts"].content == b"lab default alice\n"
+    assert "/etc/slurm/slurmdbd.conf" not in files["node01"]
+
+
+def test_without_accounting_nothing_of_it_is_there() -> None:
+    files = rendered(config(slurm=LOCAL["slurm"] | {"accounting": False}))
+    assert "/etc/slurm/slurmdbd.conf" not in files["controller"]
+    found = settings(files["controller"]["/etc/slurm/slurm.conf"].content)
+    assert found["AccountingStorageType"] == "accounting_storage/none"
+    assert "AccountingStorageHost" not in found
+
+
+@pytest.mark.parametrize(("cgroups", "plugin"), [(V1, "cgroup/v1"), (V2, "cgroup/v2")])
+def test_cgroup_conf_fits_the_host(cgroups: Cgroups, plugin: str) -> None:
+    found = settings(rendered(config(), cgroups)["node01"]["/etc/slurm/cgroup.conf"].content)
+    assert found["CgroupPlugin"] == plugin
+    assert [found[f"Constrain{what}"] for what in ("Cores", "RAMSpace", "Devices")] == ["yes", "yes", "yes"]
+    assert ("IgnoreSystemd" in found) == (plugin == "cgroup/v2")
+
+
+def test_what_a_host_cannot_confine_is_not_asked_of_slurm() -> None:
+    no_devices = Cgroups(V1.hierarchies[:3])
+    found = settings(rendered(config(), no_devices)["node01"]["/etc/slurm/cgroup.conf"].content)
+    assert (found["ConstrainRAMSpace"], found["ConstrainDevices"]) == ("yes", "no")
+    files = rendered(config(), Cgroups(()))["node01"]
+    assert files["/etc/slurm/cgroup.conf"].content == b"CgroupPlugin=disabled\n"
+    assert settings(files["/etc/slurm/slurm.conf"].content)["ProctrackType"] == "proctrack/linuxproc"
+
+
+def test_munge_key_is_one_for_all_and_long_and_private() -> None:
+    keys = [files["/etc/munge/munge.key"] for files in rendered(config()).values()]
+    assert {(key.mode, key.owner, len(key.content)) for key in keys} == {(0o400, "munge", 1024)}
+    assert len({key.content for key in keys}) == 1
+
+
+def test_each_node_has_a_host_key_of_its_own_that_all_know() -> None:
+    files = rendered(config())
+    keys = {node: found["/etc/ssh/ssh_host_ed25519_key.pub"].content.decode().strip() for node, found in files.items()}
+    assert len(set(keys.values())) == 3
+    known = files["node01"]["/etc/ssh/ssh_known_hosts"].content.decode().splitlines()
+    assert known == [f"{node},10.99.0.{10 + i} {keys[node]}" for i, node in enumerate(keys)]
+    assert files["node01"]["/etc/ssh/ssh_host_ed25519_key"].mode == 0o600
+
+
+def test_job_user_goes_from_node_to_node_but_root_does_not() -> None:
+    files = rendered(config(user="alice"))["node01"]
+    assert files["/home/alice/.ssh/id_ed25519"].owner == "alice"
+    assert len(files["/home/alice/.ssh/authorized_keys"].content.splitlines()) == 2
+    assert len(files["/root/.ssh/authorized_keys"].content.splitlines()) == 1
+    assert not [path for path in files if path.startswith("/root/.ssh/id")]
+
+
+def test_no_rendered_file_holds_an_unfilled_place() -> None:
+    for files in rendered(config()).values():
+        for file in files.values():
+            assert b"{{" not in file.content
+            assert b"{%" not in file.content
+
+
+def test_unknown_name_in_a_template_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'nobody' is undefined"):
+        environment().from_string("{{ nobody }}").render()
+
+
+PASSWD = "root:x:0:0:root:/root:/bin/bash\nslurm:x:64030:64030::/nonexistent:/usr/sbin/nologin\n"
+
+
+def test_job_user_gets_a_free_number_and_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[tuple[str, int, int]] = []
+    monkeypatch.setattr("os.chown", lambda path, uid, gid: owners.append((Path(path).name, uid, gid)))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD + "hpc:x:1000:1000::/home/hpc:/bin/bash\n")
+    for name in ("group", "shadow"):
+        (tmp_path / "etc" / name).write_text("root:*:0:\n")
+    accounts = read_accounts(tmp_path, "alice")
+    assert accounts.owner("alice") == (1001, 1001)
+    add_user(tmp_path, "alice", accounts.owner("alice"))
+    assert (tmp_path / "etc/passwd").read_text().splitlines()[
+        -1
+    ] == "alice:x:1001:1001:Slurm jobs:/home/alice:/bin/bash"
+    assert (tmp_path / "etc/shadow").read_text().splitlines()[-1].startswith("alice:*:")
+    assert owners == [("alice", 1001, 1001)]
+
+
+def test_job_user_of_the_image_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.chown", lambda path, uid, gid: None)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD + "hpc:x:1000:1000::/home/hpc:/bin/bash\n")
+    accounts = read_accounts(tmp_path, "hpc")
+    add_user(tmp_path, "hpc", accounts.owner("hpc"))
+    assert (tmp_path / "etc/passwd").read_text().count("hpc:x:") == 1
+    assert accounts.owner("hpc") == (1000, 1000)
