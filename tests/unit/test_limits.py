@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,30 @@ def test_every_mistake_of_a_file_at_once(sample: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_limits(str(path))
     assert str(caught.value).splitlines() == [f"{path}:{line}" for line in told]
+
+
+def figures_in(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """Line, metric and unit of each ``measure("a.b", value, "unit")`` and ``measure.ceiling(…)`` with plain words."""
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or len(call.args) < 3:
+            continue
+        name = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        first, third = call.args[0], call.args[2]
+        if not (isinstance(first, ast.Constant) and isinstance(third, ast.Constant)):
+            continue
+        if isinstance(name, ast.Name) and name.id == "measure":
+            yield call.lineno, str(first.value), str(third.value)
+
+
+def test_every_figure_of_the_suites_is_declared_in_its_unit() -> None:
+    suites = Path(__file__).parents[2] / "suites"
+    found = [
+        (path, *figure) for path in sorted(suites.rglob("*.py")) for figure in figures_in(ast.parse(path.read_text()))
+    ]
+    assert found, f"{suites}: no check measures anything"
+    limits = load_limits("local")
+    for path, line, metric, unit in found:
+        try:
+            limits.require(metric, unit)
+        except CatalogueError as error:
+            pytest.fail(f"{path}:{line}: {error}")
