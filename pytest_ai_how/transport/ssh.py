@@ -14,7 +14,7 @@ from pytest_ai_how.errors import DeadlineExceeded, FileError, OutputLimitExceede
 from pytest_ai_how.shell import Result, quote
 from pytest_ai_how.transport.command import Output, checked, encoded
 from pytest_ai_how.transport.protocol import local_path
-from pytest_ai_how.transport.ssh_channel import KILL, Line, as_user, converse, open_channel, start, watch_signals
+from pytest_ai_how.transport.ssh_channel import KILL, Line, as_user, converse, mend, open_channel, start
 from pytest_ai_how.transport.ssh_connect import Endpoint, connect
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class SshTransport:
                     return self._connection, True
                 self._connection.close()
             self._connection = connect(self._endpoint)
-            watch_signals(self._connection.transport)
+            mend(self._connection.transport)
             return self._connection, False
 
     def _drop(self, connection: Connection) -> None:

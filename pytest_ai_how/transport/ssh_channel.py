@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # Linux, MAX_ARG_STRLEN: sshd hands the line to the shell as one argument.
 _LINE_LIMIT = 128 * 1024 - 1
 _CHUNK = 65536
-# An input that surely fits into the window that OpenSSH opens for a command (2 MiB) needs no thread of its own.
-_SMALL = 32 * 1024
+# Seconds between looks whether the machine takes more input: a full window of 2 MiB is emptied in some 20 ms.
+_WINDOW = 0.001
 # Seconds between looks for an exit status that came while a background process keeps the streams open.
 _LOOK = 0.05
 # Seconds that sshd may refuse a session before that is an error.
@@ -97,7 +97,7 @@ def converse(channel: Channel, output: Output, data: bytes, deadline: Deadline) 
 
     ``None`` when the deadline passed. Raises :class:`EOFError` when the channel ended without any status.
     """
-    _feed(channel, data, deadline)
+    source = _Input(channel, data)
     waiter = select.poll()
     waiter.register(channel.fileno(), select.POLLIN)
     silence: Deadline | None = None
@@ -107,9 +107,10 @@ def converse(channel: Channel, output: Output, data: bytes, deadline: Deadline) 
         said = _drain(channel, output)
         if ended:
             break
+        source.feed()
         if channel.exit_status_ready() and (said or silence is None):
             silence = Deadline(GRACE)
-        waiter.poll(min(deadline.left, _LOOK) * 1000)
+        waiter.poll(min(deadline.left, _LOOK if source.done else _WINDOW) * 1000)
     channel.status_event.wait(deadline.left)
     if not channel.status_event.is_set():
         return None
@@ -123,14 +124,19 @@ def open_channel(connection: Connection, node: str) -> Channel:
 
     sshd frees a session a moment after its channel was closed, so that under load a refusal is asked again.
     """
-    from paramiko import ChannelException
+    from paramiko import SSHException
 
     refused: list[str] = []
 
     def probe() -> Channel | None:
+        asked = Deadline(CONNECT_TIMEOUT)
         try:
             channel: Channel = connection.transport.open_session(timeout=CONNECT_TIMEOUT)
-        except ChannelException as error:
+        except SSHException as error:
+            # Two refusals at once share one place for their reason in paramiko, so that the kind of error does not
+            # tell. A connection that lives and answered did refuse; it must not be dropped under other commands.
+            if asked.passed or not connection.transport.is_active():
+                raise
             refused.append(str(error))
             return None
         return channel
@@ -151,18 +157,21 @@ def start(channel: Channel, line: str) -> None:
         guard.cancel()
 
 
-def watch_signals(transport: Transport) -> None:
-    """Make the channels of a connection keep the signal that ended their command.
+def mend(transport: Transport) -> None:
+    """Mend two things in paramiko 5.1 for the channels of this connection; its handlers are replaceable, not public.
 
-    paramiko 5.1 ignores the request "exit-signal" (RFC 4254, 6.10), so that a killed command would look like a lost
-    one. Its table of handlers is replaced for this connection only.
+    It ignores the request "exit-signal" (RFC 4254, 6.10), so that a killed command would look like a lost one.
+
+    It answers the server's CLOSE in its own thread while the caller's thread may be about to send. The server frees
+    the channel's number with that answer and gives it to the next channel, and what was about to be sent arrives
+    there: the end of another command's input. So only the caller's thread closes, after it has sent all.
     """
-    from paramiko.common import MSG_CHANNEL_REQUEST
+    from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_REQUEST
 
     table: dict[int, Any] = transport._channel_handler_table  # type: ignore[attr-defined]  # no public way
-    original = table[MSG_CHANNEL_REQUEST]
+    requested, closed = table[MSG_CHANNEL_REQUEST], table[MSG_CHANNEL_CLOSE]
 
-    def handle(channel: Channel, message: Message) -> None:
+    def request(channel: Channel, message: Message) -> None:
         start = message.packet.tell()
         if message.get_text() == "exit-signal":
             message.get_boolean()
@@ -170,9 +179,19 @@ def watch_signals(transport: Transport) -> None:
             channel.status_event.set()
             return
         message.packet.seek(start)
-        original(channel, message)
+        requested(channel, message)
 
-    transport._channel_handler_table = {**table, MSG_CHANNEL_REQUEST: handle}  # type: ignore[attr-defined]  # as above
+    def close(channel: Channel, message: Message) -> None:
+        if channel.closed:
+            closed(channel, message)
+            return
+        channel._handle_eof(message)  # type: ignore[attr-defined]  # wakes who reads
+        channel.status_event.set()
+        channel.event.set()
+        transport._unlink_channel(channel.chanid)  # type: ignore[attr-defined]  # nothing more comes for it
+
+    handlers = {**table, MSG_CHANNEL_REQUEST: request, MSG_CHANNEL_CLOSE: close}
+    transport._channel_handler_table = handlers  # type: ignore[attr-defined]  # as above
 
 
 def _number(name: str) -> int:
@@ -181,22 +200,27 @@ def _number(name: str) -> int:
     return known.value if known else 128
 
 
-def _feed(channel: Channel, data: bytes, deadline: Deadline) -> None:
-    channel.settimeout(max(deadline.left, 0.001))
+@dataclass(slots=True)
+class _Input:
+    """What a command still has to be given."""
 
-    def send() -> None:
+    channel: Channel
+    data: bytes
+    at: int = 0
+    done: bool = False
+
+    def feed(self) -> None:
+        """Send what the machine takes now, and the end of the input after the last of it."""
+        if self.done:
+            return
         try:
-            # In pieces, as paramiko's sendall copies all that is left for each packet that it sends.
-            for start in range(0, len(data), _CHUNK):
-                channel.sendall(data[start : start + _CHUNK])
-            channel.shutdown_write()
+            while self.at < len(self.data) and self.channel.send_ready():
+                self.at += self.channel.send(self.data[self.at : self.at + _CHUNK])
+            if self.at == len(self.data):
+                self.channel.shutdown_write()
+                self.done = True
         except OSError:
-            return  # the command ended, or was killed, without reading it all: its status tells
-
-    if len(data) <= _SMALL:
-        send()
-    else:
-        threading.Thread(target=send, name="ssh-input", daemon=True).start()
+            self.done = True  # the command ended, or was killed, without reading it all: its status tells
 
 
 def _drain(channel: Channel, output: Output) -> bool:

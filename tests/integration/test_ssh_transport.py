@@ -230,8 +230,21 @@ def test_eight_threads_on_one_connection(server: Server, ssh: SshTransport) -> N
         return ssh.execute(["sh", "-c", f"echo {number}; echo {number} >&2"], timeout=30).stdout
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(one, range(80))) == [f"{number}\n" for number in range(80)]
+        assert list(pool.map(one, range(400))) == [f"{number}\n" for number in range(400)]
     assert len(server.connections()) == 1
+
+
+def test_no_input_or_end_of_input_reaches_another_command(ssh: SshTransport) -> None:
+    """sshd gives a channel's number to the next one at once: what is sent late must not arrive there."""
+
+    def one(number: int) -> str:
+        if number % 2:
+            return ssh.execute(["true"], timeout=30, input=b"stray " * 20_000).stdout
+        return ssh.execute(["cat"], timeout=30, input=f"{number} " * 5000).stdout
+
+    with ThreadPoolExecutor(8) as pool:
+        for number, said in enumerate(pool.map(one, range(300))):
+            assert said == ("" if number % 2 else f"{number} " * 5000)
 
 
 def test_more_threads_than_sessions_wait(ssh: SshTransport) -> None:
