@@ -11,15 +11,18 @@ SHORTEST = 6
 # A line of a PEM block or of a key file; shorter lines of a secret are headers and padding.
 _LONG_LINE = 20
 
-# None of these may start with an unbounded repetition: on a megabyte without blanks that takes hours.
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+# What to look for in lower case before a pattern is tried at all (most output holds none of it), the pattern, and what
+# to put in its place. No pattern may start with an unbounded repetition: on a megabyte without blanks that takes hours.
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     # RFC 7468 and OpenSSH; a block whose end was cut off is redacted to the end of the text.
     (
+        ("private key-----",),
         re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL),
         REDACTED,
     ),
-    # password=, StoragePass= (slurmdbd.conf), MYSQL_PASSWORD=, secret_key: …, --token …
+    # password=, StoragePass= (slurmdbd.conf), MYSQL_PASSWORD=, secret_key: …
     (
+        ("pass", "secret", "key", "token"),
         re.compile(
             r"""(?ix) ( (?: password | passwd | passphrase | storagepass | secret[_-]?(?:access[_-]?)?key
                 | api[_-]?key | access[_-]?token | auth[_-]?token )
@@ -28,12 +31,16 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{REDACTED}",
     ),
     # IDENTIFIED BY '…' (SQL that makes an account)
-    (re.compile(r"(?i)(identified\s+by\s+)(?:'[^'\n]*'|\"[^\"\n]*\")"), rf"\1{REDACTED}"),
+    (("identified",), re.compile(r"(?i)(identified\s+by\s+)(?:'[^'\n]*'|\"[^\"\n]*\")"), rf"\1{REDACTED}"),
     # HTTP credentials, in a header and in an address
-    (re.compile(r"(?i)(authorization:\s*(?:basic|bearer)\s+)[^\s\"']+"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://[^\s:/@]{1,256}:)[^\s/@]{1,256}(?=@)"), rf"\1{REDACTED}"),
+    (("authorization",), re.compile(r"(?i)(authorization:\s*(?:basic|bearer)\s+)[^\s\"']+"), rf"\1{REDACTED}"),
+    (
+        ("://",),
+        re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://[^\s:/@]{1,256}:)[^\s/@]{1,256}(?=@)"),
+        rf"\1{REDACTED}",
+    ),
     # AWS-like access key identifiers
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), REDACTED),
+    (("akia", "asia"), re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), REDACTED),
 )
 
 
@@ -64,8 +71,10 @@ class Redactor:
         # The longest first: a secret that contains another is replaced whole.
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, REDACTED)
-        for pattern, replacement in _PATTERNS:
-            text = pattern.sub(replacement, text)
+        lower = text.lower()
+        for needles, pattern, replacement in _PATTERNS:
+            if any(needle in lower for needle in needles):
+                text = pattern.sub(replacement, text)
         return text
 
     def data(self, data: bytes) -> bytes:

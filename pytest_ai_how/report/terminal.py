@@ -98,7 +98,8 @@ def untested(report: RunReport, style: Style) -> list[str]:
 
 
 def _some(ids: list[str], most: int = 8) -> str:
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+    # The number first: a narrow terminal cuts the rest.
+    return ", ".join(ids) if len(ids) <= most else f"{len(ids)} ({', '.join(ids[:most])} …)"
 
 
 def figures(report: RunReport, style: Style) -> list[str]:
