@@ -131,7 +131,8 @@ ROW = {"severity": "blocking", "phase": "one", "needs": ["V"], "source": "new", 
 
 def catalogue(**changes: Any) -> dict[str, Any]:
     data = {"phases": ["one"], "tasks": {"T-1": "t"}, "gates": {}, "checks": {"ABC-01": ROW, "ABC-02": ROW}}
-    return yaml.safe_load(yaml.safe_dump({**data, **changes}))
+    copy: dict[str, Any] = yaml.safe_load(yaml.safe_dump({**data, **changes}))
+    return copy
 
 
 @pytest.mark.parametrize(
