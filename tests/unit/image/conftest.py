@@ -1,0 +1,46 @@
+"""A small world of definitions that a test may break: two roles that can be needed, one image, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.image.definitions import Source
+
+FILES = {
+    "roles/base/role.yaml": "description: the base\npackages: [systemd, fio]\nunits:\n  enable: [ssh.service]\n",
+    "roles/base/files/etc/motd": "hello\n",
+    "roles/top/role.yaml": (
+        "description: the top\nneeds: [base]\npackages: [fio, apptainer]\n"
+        'directories:\n  - {path: /srv/x, mode: "0750"}\nsteps:\n  - {run: [echo, hi]}\n'
+    ),
+    "roles/top/files/usr/bin/tool": "#!/bin/sh\n",
+    "images/node.yaml": "description: a node\nkind: tree\nroles: [top]\ndisk: 0\nexclude: [/usr/share/doc/*]\n",
+    "versions.yaml": (
+        "version: 1\nsuite: trixie\ncomponents: [main]\nepoch: 1700000000\n"
+        'packages:\n  apptainer: {suite: sid, at_least: 1.4.2}\n  fio: {series: "3.39"}\n'
+    ),
+}
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / "world" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    for name, text in FILES.items():
+        write(name, text)
+    (tmp_path / "world/roles/top/files/usr/bin/tool").chmod(0o755)
+    return write
+
+
+@pytest.fixture
+def source(tmp_path: Path, write: Write) -> Source:
+    return Source(tmp_path / "world", tmp_path / "world/versions.yaml")
