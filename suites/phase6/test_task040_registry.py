@@ -135,7 +135,7 @@ def test_digest_from_build_to_every_node(
     assert built_images, f"{registry.cluster.name}: no image was built for this cluster"
     catalog = {entry.name: entry for entry in registry.catalog()}
     for image in built_images:
-        built = image.content_digest
+        built = str(image.manifest["content"])
         evidence.attach(f"{image.name}: built", built)
         assert image.name in catalog, f"registry: image {image.name!r} was built but is not in {CATALOG}"
         entry = catalog[image.name]

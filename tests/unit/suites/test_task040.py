@@ -135,9 +135,9 @@ def test_a_fallback_that_does_not_work_is_red(evidence: Evidence, script: list[A
 
 @pytest.mark.seen_to_fail("CON-08")
 def test_a_digest_that_changes_on_the_way_is_red(evidence: Evidence) -> None:
-    built: Any = (SimpleNamespace(name="base", content_digest=GOOD),)
-    other: Any = (SimpleNamespace(name="base", content_digest="b" * 64),)
-    unknown: Any = (SimpleNamespace(name="pytorch", content_digest=GOOD),)
+    built: Any = (SimpleNamespace(name="base", manifest={"content": GOOD}),)
+    other: Any = (SimpleNamespace(name="base", manifest={"content": "b" * 64}),)
+    unknown: Any = (SimpleNamespace(name="pytorch", manifest={"content": GOOD}),)
     task040.test_digest_from_build_to_every_node(registry(), built, evidence)
     with pytest.raises(AssertionError, match="^local: no image was built"):
         task040.test_digest_from_build_to_every_node(registry(), (), evidence)
