@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.errors import ClusterInUse, LeaseError, RecordError, StepBlocked, StepFailed, TransportError
+from pytest_ai_how.lease.lease import Claim, Lease
+from pytest_ai_how.lease.owner import owner_of
+from pytest_ai_how.lease.record import boot_id, read_record
+from pytest_ai_how.lease.state import cluster_state
+from pytest_ai_how.lease.undo import Undo
+
+NAME = "aihowlease"
+CLAIM = Claim("fake", "f1", {"name": NAME})
+
+
+class Widgets:
+    """Undoes things that are lines of a file, so that every process sees what was made and unmade."""
+
+    kind = "widget"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def undo(self, data: Mapping[str, str], deadline: float) -> None:
+        left = [line for line in self._lines() if line != data["name"]]
+        self.path.write_text("".join(f"{line}\n" for line in left))
+
+    def remains(self, data: Mapping[str, str]) -> list[str]:
+        return [f"widget {line}" for line in self._lines() if line == data["name"]]
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+@pytest.fixture
+def widgets(tmp_path: Path) -> Path:
+    return tmp_path / "widgets"
+
+
+@pytest.fixture
+def undoers(widgets: Path) -> Callable[[str, Path], list[Undo]]:
+    return lambda driver, state: [Widgets(widgets)]
+
+
+@pytest.fixture
+def lease(undoers: Callable[[str, Path], list[Undo]]) -> Iterator[Lease]:
+    lease = Lease.acquire(NAME, "run1", CLAIM, undoers)
+    yield lease
+    lease.close()
+
+
+def make(lease: Lease, widgets: Path, name: str, step: str = "machines") -> dict[str, str]:
+    lease.journal.of(step).intend("widget", name=name)
+    with widgets.open("a") as file:
+        file.write(f"{name}\n")
+    return {"made": name}
+
+
+def python(script: str, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", script, *args], stdout=subprocess.PIPE, text=True)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=10)
+
+
+def said(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == word
+
+
+# owning
+
+
+def test_a_second_comer_is_told_run_pid_and_host(lease: Lease) -> None:
+    expected = f"cluster 'aihowlease': in use by run run1, pid {os.getpid()} on {socket.gethostname()}"
+    with pytest.raises(ClusterInUse, match=re.escape(expected)) as caught:
+        Lease.acquire(NAME, "run2", CLAIM)
+    assert "do: wait for that run to end" in str(caught.value)
+    assert owner_of(lease.state) is not None
+
+
+def test_the_folder_and_its_files_are_private(lease: Lease) -> None:
+    assert lease.state.stat().st_mode & 0o777 == 0o700
+    lease.ensure("machines", "f", dict)
+    with lease.using(exclusive=True):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in lease.state.iterdir()}
+    assert set(modes) >= {"owner.lock", "record.json", "use.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_release_leaves_nothing(lease: Lease, widgets: Path, home: Path) -> None:
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "w1"))
+    assert lease.release() is False
+    assert widgets.read_text() == ""
+    assert list(home.iterdir()) == []
+    assert owner_of(lease.state) is None
+
+
+@pytest.mark.parametrize(("keep", "failed"), [("always", False), ("failed", True)])
+def test_a_kept_cluster_is_found_again(
+    lease: Lease, widgets: Path, undoers: Callable[[str, Path], list[Undo]], keep: str, failed: bool
+) -> None:
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "w1"))
+    assert lease.release(keep, failed) is True  # type: ignore[arg-type]  # parametrize knows str only
+    assert lease.record.kept
+    again = Lease.acquire(NAME, "run2", CLAIM, undoers)
+    assert again.attached
+    assert again.ensure("machines", "f", lambda: pytest.fail("was run again")) == {"made": "w1"}
+    assert (again.record.run, again.record.kept) == ("run2", False)
+    again.release()
+    assert widgets.read_text() == ""
+
+
+def test_what_did_not_fail_is_not_kept_for_failures(lease: Lease) -> None:
+    assert lease.release("failed", failed=False) is False
+    assert not lease.state.exists()
+
+
+@pytest.mark.parametrize("claim", [Claim("fake", "f2"), Claim("other", "f1"), Claim()])
+def test_another_cluster_of_that_name_is_taken_down_first(
+    lease: Lease, widgets: Path, undoers: Callable[[str, Path], list[Undo]], claim: Claim
+) -> None:
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "w1"))
+    lease.release("always")
+    other = Lease.acquire(NAME, "run2", claim, undoers)
+    assert not other.attached
+    assert widgets.read_text() == ""
+    assert other.record.steps == {}
+    other.release()
+
+
+def test_after_a_reboot_nothing_is_attached_to(
+    lease: Lease, widgets: Path, undoers: Callable[[str, Path], list[Undo]]
+) -> None:
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "w1"))
+    lease.release("always")
+    path = lease.state / "record.json"
+    path.write_text(path.read_text().replace(boot_id(), "another-boot"))
+    assert lease.record.age is None
+    other = Lease.acquire(NAME, "run2", CLAIM, undoers)
+    assert not other.attached
+    assert widgets.read_text() == ""
+    other.release()
+
+
+def test_a_kept_cluster_whose_process_is_gone_is_not_attached_to(lease: Lease) -> None:
+    lease.ensure("machines", "f", dict)
+    lease.release("always")
+    lease.journal.of("machines").intend("process", cookie=f"pytest-ai-how:{NAME}/gone")
+    other = Lease.acquire(NAME, "run2", CLAIM)
+    assert not other.attached
+    other.release()
+
+
+def test_killed_owner_leaves_the_lock_free(undoers: Callable[[str, Path], list[Undo]], widgets: Path) -> None:
+    owner = python(
+        """if True:
+        import sys, time
+        from pytest_ai_how.lease.lease import Lease, Claim
+        lease = Lease.acquire("aihowlease", "killed", Claim("fake", "f1"))
+        lease.journal.of("machines").intend("widget", name="w1")
+        open(sys.argv[1], "w").write("w1\\n")
+        print("ready", flush=True)
+        time.sleep(60)
+        """,
+        str(widgets),
+    )
+    said(owner, "ready")
+    with pytest.raises(ClusterInUse, match=f"run killed, pid {owner.pid}"):
+        Lease.acquire(NAME, "run2", CLAIM)
+    kill(owner)
+    lease = Lease.acquire(NAME, "run2", Claim("fake", "f2"), undoers)
+    assert widgets.read_text() == ""
+    lease.release()
+
+
+def test_children_that_go_on_do_not_hold_the_owner_lock(lease: Lease) -> None:
+    """Neither one that was started with all descriptors open, nor one forked without exec, keeps the lock."""
+    child = subprocess.Popen(["sleep", "60"], close_fds=False, start_new_session=True)
+    reader, writer = os.pipe()
+    forked = os.fork()
+    if forked == 0:
+        os.write(writer, b"!")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(reader, 1) == b"!"
+        lease.close()
+        other = Lease.acquire(NAME, "run2", CLAIM)
+        assert child.poll() is None
+        assert os.waitpid(forked, os.WNOHANG) == (0, 0)
+        other.close()
+    finally:
+        child.kill()
+        child.wait(10)
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_fork_does_not_unlock(lease: Lease) -> None:
+    forked = os.fork()
+    if forked == 0:
+        os._exit(0)
+    os.waitpid(forked, 0)
+    with pytest.raises(ClusterInUse):
+        Lease.acquire(NAME, "run2", CLAIM)
+
+
+def test_only_the_owner_releases(lease: Lease) -> None:
+    worker = Lease.join(NAME, "run1")
+    with pytest.raises(LeaseError, match="is not ours to release"):
+        worker.release()
+
+
+def test_joining_needs_the_record_of_that_run(lease: Lease) -> None:
+    with pytest.raises(LeaseError, match="run run1 has it"):
+        Lease.join(NAME, "run9")
+    lease.release()
+    with pytest.raises(LeaseError, match="there is no record"):
+        Lease.join(NAME, "run1")
+
+
+def test_a_worker_that_lost_its_run_does_nothing(lease: Lease) -> None:
+    worker = Lease.join(NAME, "run1")
+    lease.release("always")
+    other = Lease.acquire(NAME, "run2", CLAIM)
+    with pytest.raises(LeaseError, match="run run1 lost it to run run2"):
+        worker.ensure("machines", "f", lambda: pytest.fail("was run"))
+    other.release()
+
+
+def test_a_corrupt_record_is_an_error_that_drops_the_lock(lease: Lease) -> None:
+    lease.release("always")
+    (lease.state / "record.json").write_text("{broken")
+    for _ in range(2):
+        with pytest.raises(RecordError, match="pytest-ai-how reap --force aihowlease"):
+            Lease.acquire(NAME, "run2", CLAIM)
+
+
+def test_what_can_not_be_undone_is_listed_and_the_record_stays(
+    lease: Lease, widgets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "w1") | make(lease, widgets, "w2"))
+    undo = Widgets.undo
+
+    def stubborn(self: Widgets, data: Mapping[str, str], deadline: float) -> None:
+        if data["name"] == "w2":
+            raise TransportError("node02", "is stuck")
+        undo(self, data, deadline)
+
+    monkeypatch.setattr(Widgets, "undo", stubborn)
+    with pytest.raises(LeaseError) as caught:
+        lease.release()
+    assert str(caught.value).startswith(
+        "localhost: 1 parts of cluster 'aihowlease' remain:\n    widget w2; node02: is stuck\n"
+    )
+    assert widgets.read_text() == "w2\n"
+    assert [entry.data["name"] for entry in lease.journal.pending()] == ["w2"]
+    assert read_record(lease.state / "record.json") is not None
+    assert owner_of(lease.state) is None
+
+
+def test_a_clock_that_jumps_decides_nothing(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: -1e12)
+    monkeypatch.setattr(time, "gmtime", lambda *_: time.struct_time((1970, 1, 1, 0, 0, 0, 0, 1, 0)))
+    lease.ensure("machines", "f", dict)
+    lease.release("always")
+    again = Lease.acquire(NAME, "run2", CLAIM)
+    assert again.attached
+    assert again.record.age is not None
+    assert 0 <= again.record.age < 60
+    again.release()
+
+
+# ensuring
+
+
+def test_a_step_is_done_once(lease: Lease) -> None:
+    assert lease.ensure("slurm", "f", lambda: {"a": "1"}) == {"a": "1"}
+    assert lease.ensure("slurm", "f", lambda: pytest.fail("was run again")) == {"a": "1"}
+    assert lease.record.steps["slurm"].state == "done"
+
+
+def test_a_changed_fingerprint_undoes_and_runs_again(lease: Lease, widgets: Path) -> None:
+    lease.ensure("machines", "f1", lambda: make(lease, widgets, "old"))
+    lease.ensure("other", "f1", lambda: make(lease, widgets, "other", "other"))
+    before = lease.stamp("machines")
+    assert lease.ensure("machines", "f2", lambda: make(lease, widgets, "new")) == {"made": "new"}
+    assert widgets.read_text() == "other\nnew\n"
+    assert before != lease.stamp("machines") != ""
+
+
+def test_a_failed_step_is_remembered_with_its_cause(lease: Lease) -> None:
+    def fail() -> dict[str, str]:
+        raise TransportError("node02", "no route", cure="look at the bridge")
+
+    with pytest.raises(StepFailed, match="^node02: step 'slurm' failed: no route\n  do: look at the bridge$"):
+        lease.ensure("slurm", "f", fail)
+    worker = Lease.join(NAME, "run1")
+    with pytest.raises(StepBlocked, match="^blocked: step 'slurm' failed: node02: no route$"):
+        worker.ensure("slurm", "f", lambda: pytest.fail("was tried again"))
+    lease.release("always")
+    again = Lease.acquire(NAME, "run2", CLAIM)
+    assert again.ensure("slurm", "f", lambda: {"now": "well"}) == {"now": "well"}
+    again.release()
+
+
+def test_an_unexpected_error_fails_the_step_too(lease: Lease) -> None:
+    with pytest.raises(StepFailed, match="^localhost: step 'slurm' failed: ZeroDivisionError: integer division"):
+        lease.ensure("slurm", "f", lambda: {"x": str(1 // 0)})
+    with pytest.raises(StepBlocked, match="ZeroDivisionError"):
+        lease.ensure("slurm", "f", dict)
+
+
+def test_an_interrupt_is_no_failure_and_its_leftovers_are_undone_first(lease: Lease, widgets: Path) -> None:
+    def interrupted() -> dict[str, str]:
+        make(lease, widgets, "half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lease.ensure("machines", "f", interrupted)
+    assert widgets.read_text() == "half\n"
+    lease.ensure("machines", "f", lambda: make(lease, widgets, "whole"))
+    assert widgets.read_text() == "whole\n"
+
+
+def test_a_hostile_step_name_is_refused(lease: Lease) -> None:
+    with pytest.raises(ValueError, match="not a step's name"):
+        lease.ensure("../../x", "f", dict)
+
+
+RACER = """if True:
+    import sys, time
+    from pathlib import Path
+    from pytest_ai_how.lease.lease import Lease
+    lease = Lease.join("aihowlease", "run1")
+    log = Path(sys.argv[1])
+    def action():
+        with log.open("a") as file:
+            file.write("ran\\n")
+        time.sleep(0.3)
+        return {"by": sys.argv[2]}
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(lease.ensure("slurm", "f", action)["by"], flush=True)
+"""
+
+
+def test_of_racing_processes_exactly_one_runs_the_step(lease: Lease, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(log), str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for n in range(3)
+    ]
+    for racer in racers:
+        said(racer, "ready")
+    outputs = []
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        outputs.append(racer.communicate(timeout=20)[0].strip())
+        assert racer.returncode == 0
+    assert log.read_text() == "ran\n"
+    assert len(set(outputs)) == 1
+    assert outputs[0] in {"0", "1", "2"}
+
+
+def test_when_the_runner_is_killed_the_next_undoes_and_runs(lease: Lease, widgets: Path) -> None:
+    runner = python(
+        """if True:
+        import sys, time
+        from pytest_ai_how.lease.lease import Lease
+        lease = Lease.join("aihowlease", "run1")
+        def action():
+            lease.journal.of("machines").intend("widget", name="half")
+            open(sys.argv[1], "a").write("half\\n")
+            print("half", flush=True)
+            time.sleep(60)
+        lease.ensure("machines", "f", action)
+        """,
+        str(widgets),
+    )
+    said(runner, "half")
+    kill(runner)
+    assert lease.ensure("machines", "f", lambda: make(lease, widgets, "whole")) == {"made": "whole"}
+    assert widgets.read_text() == "whole\n"
+    lease.release()
+    assert widgets.read_text() == ""
+
+
+# using
+
+USER = """if True:
+    import sys
+    from pathlib import Path
+    from pytest_ai_how.lease.lease import Lease
+    lease = Lease.join("aihowlease", "run1")
+    print("ready", flush=True)
+    with lease.using(exclusive=sys.argv[1] == "alone"):
+        print("in", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def user(mode: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", USER, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    os.set_blocking(process.stdout.fileno(), False)
+    return process
+
+
+def is_in(process: subprocess.Popen[bytes], within: float = 5.0) -> bool:
+    assert process.stdout is not None
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if process.stdout.read(16) == b"in\n":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def leave(process: subprocess.Popen[bytes]) -> None:
+    process.communicate(b"\n", timeout=10)
+
+
+def test_sharers_share_and_one_who_is_alone_is_not_overtaken(lease: Lease) -> None:
+    first, second = user("shared"), user("shared")
+    assert is_in(first)
+    assert is_in(second)
+    alone = user("alone")
+    # What blocks it is seen in the kernel's own list; only then does the late sharer come.
+    wait_for(lambda: f" {alone.pid} " in Path("/proc/locks").read_text(), within=5, what="waiting")
+    late = user("shared")
+    assert not is_in(alone, 0.2)
+    assert not is_in(late, 0.2)
+    leave(first)
+    leave(second)
+    assert is_in(alone)
+    assert not is_in(late, 0.2)
+    leave(alone)
+    assert is_in(late)
+    leave(late)
+
+
+def test_a_killed_user_lets_go(lease: Lease) -> None:
+    alone = user("alone")
+    assert is_in(alone)
+    alone.kill()
+    alone.communicate(timeout=10)
+    with lease.using(exclusive=True):
+        assert cluster_state(NAME) == lease.state
