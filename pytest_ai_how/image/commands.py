@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
     elif args.action == "verify":
         lines, status = verify_images(builder, names)
     else:
-        lines, status = prune_images(builder, names), 0
+        lines, status = prune_images(builder, args.names), 0
     print("\n".join(lines))
     return status
 
@@ -79,7 +79,7 @@ def verify_images(builder: Builder, names: Iterable[str]) -> tuple[list[str], in
 
 
 def prune_images(builder: Builder, names: Iterable[str]) -> list[str]:
-    """Remove what interrupted builds left, and images of ``names`` whose recipe is no longer the present one.
+    """Remove what interrupted builds left, and images of ``names`` (none: all) whose recipe has changed.
 
     An image that a running machine uses stays. A line for each thing removed or kept for that reason.
     """
@@ -95,6 +95,7 @@ def prune_images(builder: Builder, names: Iterable[str]) -> list[str]:
 
 
 def _outdated(builder: Builder, names: set[str]) -> Iterator[Image]:
+    present = {name: builder.digest(name) for name in builder.source.image_names()}
     for image in builder.store.images():
-        if image.name in names and image.digest != builder.digest(image.name):
+        if (not names or image.name in names) and image.digest != present.get(image.name):
             yield image

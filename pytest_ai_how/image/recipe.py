@@ -9,7 +9,7 @@ from typing import Any
 from pytest_ai_how.image.definitions import Definition, LoadedRole
 
 # Raised when the pipeline itself changes what it makes of the same definitions.
-PIPELINE = 1
+PIPELINE = 2
 
 
 def recipe(definition: Definition) -> dict[str, Any]:
