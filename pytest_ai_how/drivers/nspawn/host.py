@@ -16,6 +16,7 @@ _PROGRAMS: Mapping[str, str] = {
     "ip": "iproute2",
     "mount": "mount",
     "setsid": "util-linux",
+    "unshare": "util-linux",
 }
 # Nodes share this machine's page cache and hardly ever use all that they may: measured, a controller with MariaDB takes
 # 350 MiB and an idle compute node 60 MiB. So half of what the YAML gives them must be there, not all of it.

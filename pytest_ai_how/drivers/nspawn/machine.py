@@ -21,8 +21,10 @@ from pytest_ai_how.lease.state import cookie
 # be started again. Before that this shell joins the node's cgroups, so that all that follows is born in them.
 # Told to end, it kills the machine's init rather than nspawn: the init would survive nspawn, but when the init is gone
 # nspawn cleans up after itself and ends. What a machine holds is thrown away, so it need not shut down.
+# What nspawn keeps in /run it keeps in this shell's own mount namespace: killed or not, nothing of it stays there.
 _LAUNCH = """
 groups=$1; shift
+mkdir -p /run/systemd/nspawn && mount -t tmpfs -o mode=755 aihow /run/systemd/nspawn || exit 1
 for group in $groups; do echo $$ >"$group/cgroup.procs" || exit 1; done
 stop() { read -r inits <"/proc/$nspawn/task/$nspawn/children"; kill -KILL $inits; }
 trap stop TERM
@@ -34,6 +36,8 @@ while [ "$status" -eq 133 ]; do
 done
 exit "$status"
 """
+
+_DETACHED = ("setsid", "--fork", "unshare", "--mount", "--propagation=slave")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Machine:
         # The descriptor of the log is all that the machine gets from this process.
         with self.console.open("wb") as console:
             subprocess.run(
-                ["setsid", "--fork", "sh", "-c", _LAUNCH, self._cookie, groups, *self._argv(shared)],
+                [*_DETACHED, "sh", "-c", _LAUNCH, self._cookie, groups, *self._argv(shared)],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
