@@ -1,0 +1,1 @@
+"""What the plugin is made of. Only ``settings``, ``marks`` and ``keys`` are imported without ``--cluster``."""

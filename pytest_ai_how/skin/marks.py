@@ -1,0 +1,45 @@
+"""The plugin's marks, and what a test item says by them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+MARKS = (
+    "check(*ids): the rows of the catalogue of checks that the test puts to the test",
+    "on(role): run the test once for each node that has the role; the fixture 'node' is that node",
+    "requires(*capabilities): not applicable where the cluster lacks one of them",
+    "exclusive: nothing else of the run uses the cluster meanwhile (measurements, faults)",
+    "disruptive: breaks something on purpose: exclusive, last in its phase, only on a cluster that we made",
+)
+_ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d\d")
+
+
+def ids_of(item: pytest.Item) -> tuple[str, ...]:
+    """The catalogue rows that the item tests."""
+    return _arguments(item, "check")
+
+
+def looks_like_check(item: pytest.Item) -> bool:
+    """Whether the item's ``check`` marks are ours: another plugin may have a mark of that name."""
+    return any(_ID.fullmatch(one) for one in ids_of(item))
+
+
+def requirements(item: pytest.Item) -> tuple[str, ...]:
+    """The capabilities that the item's marks require."""
+    return _arguments(item, "requires")
+
+
+def mistakes(item: pytest.Item) -> Iterator[str]:
+    """Marks that are written wrongly."""
+    for name in ("check", "requires", "on"):
+        for mark in item.iter_markers(name):
+            if not mark.args or mark.kwargs or not all(isinstance(one, str) for one in mark.args):
+                yield f"@pytest.mark.{name} takes one or more texts"
+
+
+def _arguments(item: pytest.Item, name: str) -> tuple[str, ...]:
+    found = (one for mark in item.iter_markers(name) for one in mark.args if isinstance(one, str))
+    return tuple(dict.fromkeys(found))

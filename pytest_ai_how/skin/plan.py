@@ -1,0 +1,86 @@
+"""``--plan``: what would be made and run, how long, and what is not applicable and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from pytest_ai_how.catalogue import load_catalogue
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.report.words import duration
+from pytest_ai_how.skin.crew import Orders
+from pytest_ai_how.skin.marks import ids_of, requirements
+
+_NO_TASK = "no task"
+
+
+def plan(orders: Orders, items: Sequence[pytest.Item], durations: Mapping[str, float]) -> list[str]:
+    """The plan in lines. Nothing is contacted; images are looked up in the cache."""
+    refused = {item: why for item in items if (why := _why_not(orders, item))}
+    return [
+        f"cluster {orders.config.name}, driver {orders.driver}",
+        *_machines(orders.config),
+        *(_images(orders.config) if orders.driver != "ssh" else ["nothing is made: the machines exist already"]),
+        "",
+        *_tasks([item for item in items if item not in refused], durations),
+        *_refused(refused),
+    ]
+
+
+def _machines(config: ClusterConfig) -> Iterator[str]:
+    for node in config.nodes:
+        gpus = f", {node.gpus.count} {node.gpus.kind} GPUs" if node.gpus else ""
+        yield f"  {node.name}  {node.address}  {', '.join(node.roles)}: {node.cpus} CPUs, {node.memory} MiB{gpus}"
+
+
+def _images(config: ClusterConfig) -> Iterator[str]:
+    from pytest_ai_how.image import image_digest
+    from pytest_ai_how.image.store import Store
+
+    names = ["node", *(config.containers.images if config.containers.runtime != "none" else ())]
+    for name in names:
+        try:
+            there = Store().find(name, image_digest(name))
+        except AiHowError as error:
+            yield f"  image {name}: {error}"
+            continue
+        yield f"  image {name}: {there.path if there else 'to be built'}"
+
+
+def _why_not(orders: Orders, item: pytest.Item) -> str:
+    catalogue = load_catalogue()
+    wanted = [*requirements(item), *(need for check in ids_of(item) for need in catalogue[check].requires)]
+    return next((f"capability '{one}' is absent: {why}" for one in wanted if (why := orders.why_absent(one))), "")
+
+
+def _tasks(items: Sequence[pytest.Item], durations: Mapping[str, float]) -> Iterator[str]:
+    catalogue = load_catalogue()
+    by_task: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tasks = [task for check in ids_of(item) for task in catalogue[check].task[:1]]
+        by_task.setdefault(tasks[0] if tasks else _NO_TASK, []).append(item)
+    yield f"{len(items)} tests would run{_estimate(items, durations)}"
+    for task in sorted(by_task):
+        checks = {check for item in by_task[task] for check in ids_of(item)}
+        title = catalogue.tasks.get(task, "")
+        tests = by_task[task]
+        yield f"  {task} {title}".rstrip() + f": {len(checks)} checks, {len(tests)} tests{_estimate(tests, durations)}"
+
+
+def _estimate(items: Sequence[pytest.Item], durations: Mapping[str, float]) -> str:
+    known = [durations[item.nodeid] for item in items if item.nodeid in durations]
+    if not known:
+        return ""
+    unknown = len(items) - len(known)
+    return f", {duration(sum(known))} last time" + (f" ({unknown} never run)" if unknown else "")
+
+
+def _refused(refused: Mapping[pytest.Item, str]) -> Iterator[str]:
+    if not refused:
+        return
+    yield ""
+    yield f"{len(refused)} tests are not applicable"
+    for item, why in refused.items():
+        yield f"  {', '.join(ids_of(item)) or item.nodeid}: {why}"

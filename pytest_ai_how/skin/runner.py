@@ -1,0 +1,221 @@
+"""The part of the process that collects and runs tests: gates, locks, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from pytest_ai_how.catalogue import Catalogue, load_catalogue
+from pytest_ai_how.phases import gate_depths, rank_of
+from pytest_ai_how.report.model import CheckResult, Verdict
+from pytest_ai_how.skin.crew import Crew
+from pytest_ai_how.skin.gates import Gates
+from pytest_ai_how.skin.groups import group_dependencies, tell_dependency
+from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, PLAIN_ID, TRIAL
+from pytest_ai_how.skin.marks import ids_of, requirements
+from pytest_ai_how.skin.results import Collection, Selected, pack
+from pytest_ai_how.skin.trial import Blocked, NotApplicable, Trial, judge
+
+# Verdicts that pytest has no outcome for: the line that stands for the traceback.
+_IN_WORDS = (Verdict.BLOCKED, Verdict.NO_EVIDENCE)
+NO_EVIDENCE = "no evidence: the check passed, but attached nothing and measured nothing"
+
+
+class Runner:
+    """Hooks of the process that runs tests: the only one, or an xdist worker."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._deselected: list[str] = []
+        self._gates_of: dict[str, tuple[str, ...]] = {}
+        self._gate_ids: Iterable[str] = ()
+        self._gates: Gates | None = None
+
+    @property
+    def _crew(self) -> Crew:
+        return self._config.stash[CREW]
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        return load_catalogue()
+
+    # collection
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run a test with ``on(role)`` once for each node of the role, by the configuration alone."""
+        mark = metafunc.definition.get_closest_marker("on")
+        if mark is None or "node" not in metafunc.fixturenames:
+            return
+        role = str(mark.args[0])
+        names = [node.name for node in self._config.stash[CLUSTER].nodes if role in node.roles]
+        # Without any such node there must be a test all the same, to say so: zero nodes never pass.
+        found = names or [f"no-{role}"]
+        metafunc.parametrize("node", found, ids=found, indirect=True)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Group before xdist names the groups, order after others deselected."""
+        for item in items:
+            item.stash[PLAIN_ID] = item.nodeid
+        group_dependencies(items)
+        yield
+        self._order(items)
+
+    def _order(self, items: list[pytest.Item]) -> None:
+        ids = {item: found for item in items if (found := ids_of(item))}
+        checks = {check for found in ids.values() for check in found}
+        self._gates_of = {check: self._catalogue.gates_of(check) for check in checks}
+        depths = gate_depths(checks, lambda check: self._gates_of[check])
+        self._gate_ids = depths
+
+        def place(item: pytest.Item) -> tuple[int, int, bool]:
+            disruptive = self._disruptive(item)
+            depth = min((depths[check] for check in ids.get(item, ()) if check in depths), default=None)
+            if depth is not None and not disruptive:
+                return -1, depth, False
+            return rank_of(str(item.path)), 0, disruptive
+
+        items.sort(key=place)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Remember which checks were left out."""
+        self._deselected += [check for item in items for check in ids_of(item)]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell the controller what is about to run."""
+        if CREW not in self._config.stash:
+            return
+        parts = self._crew.orders.parts
+        self._gates = Gates(parts, self._gate_ids)
+        selected = {
+            item.nodeid: Selected(item.stash[PLAIN_ID], ids_of(item), _location(item)) for item in session.items
+        }
+        Collection(selected, tuple(dict.fromkeys(self._deselected))).write(parts)
+
+    # running
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Wait for gates that run now, then use the cluster together with others or alone."""
+        ids = ids_of(item)
+        item.stash[TRIAL] = Trial(strict=bool(ids))
+        assert self._gates is not None  # made when collection finished
+        with ExitStack() as stack:
+            self._gates.wait_for(self._barriers(ids))
+            stack.enter_context(self._gates.running(ids))
+            stack.enter_context(self._crew.lease.using(exclusive=self._exclusive(item)))
+            return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse what is not applicable here, and what stands behind a gate that is shut."""
+        ids = ids_of(item)
+        for capability in self._required(item, ids):
+            if reason := self._crew.orders.why_absent(capability):
+                raise NotApplicable(f"not applicable: capability '{capability}' is absent: {reason}")
+        why_not_ours = "" if self._crew.orders.settings.allow_disruptive else self._crew.orders.why_absent("owned")
+        if why_not_ours and self._disruptive(item):
+            raise NotApplicable(
+                f"not applicable: capability 'owned' is absent: {why_not_ours}; "
+                "the check breaks something on purpose: --allow-disruptive runs it all the same"
+            )
+        assert self._gates is not None
+        if shut := self._gates.why_shut(self._barriers(ids)):
+            raise Blocked(f"blocked: {shut}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Give the report its verdict, and with the last one the whole result."""
+        report = yield
+        trial = item.stash[TRIAL]
+        if verdict := self._observe(trial, item, call, report):
+            report.ai_how_verdict = verdict.value
+        if report.when == "teardown":
+            report.ai_how_result = self._result(trial, item)
+        tell_dependency(item, item.stash.get(PLAIN_ID, item.nodeid), report)
+        return report
+
+    def _observe(
+        self, trial: Trial, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> Verdict | None:
+        """Take one phase into the trial, and make pytest's outcome say no more than is true."""
+        if trial.strict and hasattr(report, "wasxfail"):
+            del report.wasxfail
+            verdict, reason = Verdict.BROKEN, "a check must not be expected to fail (xfail): it would never be red"
+        elif call.excinfo is not None and not hasattr(report, "wasxfail"):
+            verdict, reason = judge(call.excinfo.value, strict=trial.strict, when=call.when)
+        elif trial.strict and call.when == "call" and not _samples(item):
+            verdict, reason = Verdict.NO_EVIDENCE, NO_EVIDENCE
+        else:
+            return None
+        was_red = report.outcome == "failed"
+        if verdict is not Verdict.NOT_APPLICABLE:
+            report.outcome = "failed"
+        if verdict in _IN_WORDS or (verdict is Verdict.BROKEN and not was_red):
+            report.longrepr = reason
+        trial.note(verdict, reason, report.longreprtext if report.failed else "")
+        return verdict
+
+    def _result(self, trial: Trial, item: pytest.Item) -> str:
+        ids = ids_of(item)
+        evidence, measurements = item.stash.get(EVIDENCE, None), item.stash.get(MEASUREMENTS, None)
+        result = CheckResult(
+            nodeid=item.stash.get(PLAIN_ID, item.nodeid),
+            verdict=trial.verdict,
+            ids=ids,
+            title=_title(item),
+            reason=trial.reason,
+            node=_node(item),
+            location=_location(item),
+            trace="\n".join(trial.traces),
+            started=trial.started,
+            seconds=trial.seconds,
+            worker=self._crew.worker,
+            attachments=evidence.items if evidence else (),
+            steps=evidence.steps if evidence else (),
+            measurements=measurements.items if measurements else (),
+        )
+        assert self._gates is not None
+        self._gates.note(ids, trial.verdict, trial.reason)
+        return pack(result, self._crew.orders.parts)
+
+    # what an item asks for
+
+    def _barriers(self, ids: Iterable[str]) -> set[str]:
+        return {gate for check in ids for gate in self._gates_of.get(check, ())}
+
+    def _required(self, item: pytest.Item, ids: Iterable[str]) -> Iterable[str]:
+        by_row = [capability for check in ids for capability in self._catalogue[check].requires]
+        return dict.fromkeys([*requirements(item), *by_row])
+
+    def _disruptive(self, item: pytest.Item) -> bool:
+        if item.get_closest_marker("disruptive"):
+            return True
+        return any(self._catalogue[check].disruptive for check in ids_of(item))
+
+    def _exclusive(self, item: pytest.Item) -> bool:
+        return item.get_closest_marker("exclusive") is not None or self._disruptive(item)
+
+
+def _samples(item: pytest.Item) -> int:
+    evidence, measurements = item.stash.get(EVIDENCE, None), item.stash.get(MEASUREMENTS, None)
+    return (evidence.samples if evidence else 0) + (len(measurements.items) if measurements else 0)
+
+
+def _title(item: pytest.Item) -> str:
+    text = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip()
+    return text.splitlines()[0].strip() if text else ""
+
+
+def _node(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("node", "")) if callspec else ""
+
+
+def _location(item: pytest.Item) -> str:
+    file, line, _ = item.location
+    return f"{file}:{line + 1}" if line is not None else file

@@ -1,0 +1,45 @@
+"""Starting a process's part in a run: which hooks it gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.limits import load_limits
+from pytest_ai_how.skin.controller import Controller
+from pytest_ai_how.skin.crew import Crew, Orders
+from pytest_ai_how.skin.keys import CLUSTER, CREW
+from pytest_ai_how.skin.own import OwnAnswers
+from pytest_ai_how.skin.runner import Runner
+from pytest_ai_how.skin.settings import Settings
+
+
+def start(config: pytest.Config, settings: Settings) -> None:
+    """Read the configuration and register the hooks of the only process, or of xdist's controller.
+
+    Raises :class:`pytest.UsageError` with every mistake of the configuration; nothing was made or contacted.
+    """
+    try:
+        cluster = load_config(settings.cluster)
+        load_limits(settings.limits or cluster.limits)
+    except AiHowError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[CLUSTER] = cluster
+    config.pluginmanager.register(OwnAnswers(config), "ai_how_own")
+    config.pluginmanager.register(Controller(config, settings, cluster), "ai_how_controller")
+    # xdist's controller neither collects nor runs, so what this registers is idle there.
+    config.pluginmanager.register(Runner(config), "ai_how_runner")
+    config.hook.pytest_ai_how_configure(config=cluster)
+
+
+def start_worker(config: pytest.Config, text: str) -> None:
+    """Join the run that the controller's orders describe, and register the hooks of an xdist worker."""
+    orders = Orders.from_json(text)
+    config.stash[CLUSTER] = orders.config
+    crew = config.stash[CREW] = Crew(config, orders, Lease.join(orders.config.name, orders.run_id))
+    config.add_cleanup(crew.close)
+    config.pluginmanager.register(OwnAnswers(config), "ai_how_own")
+    config.pluginmanager.register(Runner(config), "ai_how_runner")
+    config.hook.pytest_ai_how_configure(config=orders.config)

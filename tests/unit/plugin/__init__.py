@@ -1,0 +1,1 @@
+"""The plugin, run as a person runs it."""
