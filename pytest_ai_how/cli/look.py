@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_ai_how.cli.life import cluster_name
@@ -48,9 +49,9 @@ def ssh(args: argparse.Namespace) -> int:
 def ssh_argv(transport: SshTransport, command: Sequence[str]) -> list[str]:
     """The ssh command line; options of ssh_config(5)."""
     options = {
-        "IdentityFile": str(transport.key),
+        "IdentityFile": _config_path(transport.key),
         "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(transport.known_hosts),
+        "UserKnownHostsFile": _config_path(transport.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
@@ -59,6 +60,11 @@ def ssh_argv(transport: SshTransport, command: Sequence[str]) -> list[str]:
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     login = [f"{transport.user}@{transport.address}"]
     return ["ssh", "-F", "none", "-p", str(transport.port), *words, *login, *([quote(command)] if command else [])]
+
+
+def _config_path(path: Path) -> str:
+    """A path as ssh_config(5) reads it: blanks part words, and percent signs begin tokens."""
+    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def execute(args: argparse.Namespace) -> int:

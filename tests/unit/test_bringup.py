@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how import bringup as module
+from pytest_ai_how.bringup import Bringup, claim, services_of
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.protocol import HostFacts
+from pytest_ai_how.errors import AiHowError, HostError, HostKeyError, StepBlocked, StepFailed, TransportError
+from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.services.protocol import Service
+from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.fake import FakeTransport
+from pytest_ai_how.transport.protocol import Transport
+
+
+class FakeDriver:
+    """Makes folders for machines; they answer over FakeTransport with what ``answers`` says."""
+
+    name = "fake"
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.print = "print1"
+        self.ups = 0
+        self.refusal: AiHowError | None = None
+        self.answers: dict[str, list[str | Result | Exception]] = {}
+        self.transports = 0
+
+    def check(self, config: ClusterConfig) -> None:
+        if self.refusal:
+            raise self.refusal
+
+    def facts(self) -> HostFacts:
+        return HostFacts(self.name)
+
+    def fingerprint(self, config: ClusterConfig) -> str:
+        return self.print
+
+    def up(self, config: ClusterConfig, journal: Journal) -> None:
+        self.ups += 1
+        journal.intend("directory", path=str(self.state / "machines"))
+        (self.state / "machines").mkdir()
+
+    def transport(self, config: ClusterConfig, node: str) -> Transport:
+        self.transports += 1
+        return FakeTransport(node, {"uname -n": self.answers.get(node, [f"{node}\n"])})
+
+
+class FakeService:
+    """Gives the lists of ``script`` one after the other, then the last for ever."""
+
+    def __init__(self, name: str, needs: tuple[str, ...], script: list[tuple[str, ...] | Exception]) -> None:
+        self.name, self.needs, self.script, self.asked = name, needs, script, 0
+
+    def faults(self) -> tuple[str, ...]:
+        said = self.script[min(self.asked, len(self.script) - 1)]
+        self.asked += 1
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, subject: str, text: str) -> None:
+        self.lines.append(f"{subject}: {text}")
+
+
+@pytest.fixture
+def config() -> ClusterConfig:
+    return load_config("local")
+
+
+@pytest.fixture
+def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lease = Lease.acquire("local", "run1")
+    yield lease
+    lease.close()
+
+
+@pytest.fixture
+def driver(lease: Lease) -> FakeDriver:
+    return FakeDriver(lease.state)
+
+
+Make = Callable[..., Bringup]
+
+
+@pytest.fixture
+def make(config: ClusterConfig, lease: Lease, driver: FakeDriver) -> Make:
+    def bringup(
+        *services: FakeService, lease: Lease = lease, progress: Lines | None = None, within: float = 5.0
+    ) -> Bringup:
+        factories = {one.name: _giving(one) for one in services}
+        return Bringup(config, driver, lease, progress or Lines(), factories, within)
+
+    return bringup
+
+
+def _giving(service: Service) -> Callable[[Cluster], Service]:
+    return lambda cluster: service
+
+
+def test_machines_are_made_once_and_asked_over_ssh(make: Make, lease: Lease, driver: FakeDriver) -> None:
+    progress = Lines()
+    cluster = make(progress=progress).cluster()
+    assert [node.name for node in cluster.nodes] == ["controller", "node01", "node02"]
+    assert lease.record.steps["machines"].facts == {
+        "controller": "10.78.0.10",
+        "node01": "10.78.0.11",
+        "node02": "10.78.0.12",
+    }
+    assert lease.record.steps["ssh"].facts == {name: name for name in ("controller", "node01", "node02")}
+    assert progress.lines == ["local: making 3 machines (fake)", "local: waiting for ssh"]
+    make().cluster()
+    make(lease=Lease.join("local", "run1")).cluster()
+    assert driver.ups == 1
+
+
+def test_what_the_machines_made_is_journalled_for_their_step(make: Make, lease: Lease) -> None:
+    make().cluster()
+    assert [(entry.step, entry.kind) for entry in lease.journal.pending()] == [("machines", "directory")]
+
+
+def test_a_refusal_comes_before_anything_is_made(make: Make, lease: Lease, driver: FakeDriver) -> None:
+    driver.refusal = HostError("localhost", "bridge br0 is taken", cure="choose another")
+    with pytest.raises(
+        StepFailed, match="localhost: step 'machines' failed: bridge br0 is taken\n  do: choose another"
+    ):
+        make().cluster()
+    assert driver.ups == 0
+    assert lease.journal.pending() == []
+    with pytest.raises(StepBlocked, match="blocked: step 'machines' failed: localhost: bridge br0 is taken"):
+        make(FakeService("slurm", (), [()])).ready("slurm")
+
+
+def test_a_node_that_answers_late_is_waited_for(make: Make, driver: FakeDriver) -> None:
+    driver.answers["node02"] = [TransportError("node02", "connection refused"), "node02\n"]
+    assert make().cluster()["node02"].name == "node02"
+
+
+def test_a_node_that_never_answers_is_named_with_what_it_last_said(
+    make: Make, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SSH_WITHIN", 0.1)
+    driver.answers["node02"] = [TransportError("node02", "connection refused")]
+    expected = "^node02: step 'ssh' failed: not answering over ssh within 0.1 s; last seen: connection refused"
+    with pytest.raises(StepFailed, match=expected):
+        make().cluster()
+
+
+def test_a_wrong_host_key_is_not_waited_for(make: Make, driver: FakeDriver) -> None:
+    driver.answers["node01"] = [HostKeyError("node01", "another host key than the pinned one")]
+    begun = time.monotonic()
+    with pytest.raises(StepFailed, match="^node01: step 'ssh' failed: another host key"):
+        make().cluster()
+    assert time.monotonic() - begun < 5
+
+
+def test_a_service_is_ready_when_it_has_no_faults_and_its_needs_come_first(make: Make, lease: Lease) -> None:
+    munge = FakeService("munge", (), [("node01: munge is down",), ()])
+    slurm = FakeService("slurm", ("munge",), [()])
+    assert make(munge, slurm).ready("slurm") is slurm
+    assert munge.asked == 2
+    assert list(lease.record.steps) == ["machines", "ssh", "munge", "slurm"]
+
+
+def test_faults_that_stay_are_the_cause(make: Make) -> None:
+    slurm = FakeService("slurm", (), [("node02: slurmd is down", "node01: slurmd is down")])
+    with pytest.raises(StepFailed) as caught:
+        make(slurm, within=0.1).ready("slurm")
+    assert str(caught.value) == (
+        "node02: step 'slurm' failed: slurmd is down (and 1 more: node01: slurmd is down), still after 0.1 s\n"
+        "  expected: slurm to be ready\n"
+        "  do: look inside: pytest-ai-how ssh --cluster local node02"
+    )
+    with pytest.raises(StepBlocked, match="^blocked: step 'slurm' failed: node02: slurmd is down"):
+        make(slurm).ready("slurm")
+
+
+def test_a_machine_that_can_not_be_asked_yet_is_a_fault(make: Make) -> None:
+    group = ExceptionGroup("x", [TransportError("node01", "refused")])
+    slurm = FakeService("slurm", (), [TransportError("node02", "refused"), group, ()])
+    make(slurm).ready("slurm")
+    assert slurm.asked == 3
+
+
+def test_a_mistake_in_a_service_is_not_waited_for(make: Make) -> None:
+    slurm = FakeService("slurm", (), [KeyError("oops")])
+    with pytest.raises(StepFailed, match="localhost: step 'slurm' failed: KeyError: 'oops'"):
+        make(slurm).ready("slurm")
+    assert slurm.asked == 1
+
+
+def test_independent_services_are_waited_for_side_by_side(make: Make) -> None:
+    meeting = threading.Barrier(2, timeout=5)
+
+    class Meeting(FakeService):
+        def faults(self) -> tuple[str, ...]:
+            meeting.wait()  # breaks when the other one is not asked at the same time
+            return ()
+
+    ready = make(Meeting("munge", (), [()]), Meeting("storage", (), [()])).ready_all(["munge", "storage"])
+    assert list(ready) == ["munge", "storage"]
+
+
+def test_of_two_failures_side_by_side_both_are_told(make: Make) -> None:
+    services = [FakeService(name, (), [(f"node01: {name} is down",)]) for name in ("munge", "storage")]
+    with pytest.raises(StepFailed, match="munge is down") as caught:
+        make(*services, within=0.1).ready_all(["munge", "storage"])
+    assert caught.value.__notes__[0].startswith("also: node01: step 'storage' failed: storage is down")
+
+
+def test_unknown_and_circular_services_are_refused(make: Make) -> None:
+    with pytest.raises(AiHowError, match="no service is called 'slrum'\n  expected: one of accounting,"):
+        make().ready("slrum")
+    circle = [FakeService("munge", ("slurm",), [()]), FakeService("slurm", ("munge",), [()])]
+    with pytest.raises(AiHowError, match="services need each other: slurm -> munge -> slurm"):
+        make(*circle).ready("slurm")
+
+
+def test_changed_machines_are_made_anew_and_all_that_stands_on_them(make: Make, driver: FakeDriver) -> None:
+    slurm = FakeService("slurm", (), [()])
+    bringup = make(slurm)
+    bringup.ready("slurm")
+    before = driver.transports
+    bringup.ready("slurm")
+    assert (slurm.asked, driver.transports) == (1, before)
+    driver.print = "print2"
+    bringup.ready("slurm")
+    assert (driver.ups, slurm.asked) == (2, 2)
+    assert driver.transports > before  # new machines have new host keys
+
+
+def test_a_kept_cluster_is_asked_again_by_each_run(
+    make: Make, config: ClusterConfig, lease: Lease, driver: FakeDriver
+) -> None:
+    lease.release()
+    first = Lease.acquire("local", "run1", claim(config, driver))
+    slurm = FakeService("slurm", (), [()])
+    make(slurm, lease=first).ready("slurm")
+    first.release("always")
+    second = Lease.acquire("local", "run2", claim(config, driver))
+    assert second.attached
+    make(slurm, lease=second).ready("slurm")
+    assert (driver.ups, slurm.asked) == (1, 2)
+    second.release()
+
+
+def test_a_claim_holds_the_configuration(config: ClusterConfig, driver: FakeDriver) -> None:
+    found = claim(config, driver)
+    assert (found.driver, found.fingerprint) == ("fake", "print1")
+    assert ClusterConfig.model_validate(dict(found.config), strict=False) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({}, set()),
+        ({"slurm": None}, {"munge", "slurm", "accounting"}),
+        ({"storage": {"kind": "none"}}, {"storage", "registry"}),
+        ({"containers": {"runtime": "none"}}, {"apptainer", "registry"}),
+    ],
+)
+def test_a_cluster_has_the_services_that_its_configuration_names(
+    config: ClusterConfig, change: Mapping[str, object], missing: set[str]
+) -> None:
+    changed = ClusterConfig.model_validate({**config.model_dump(mode="json"), **change})
+    every = {"munge", "slurm", "accounting", "storage", "apptainer", "registry"}
+    assert set(services_of(changed)) == every - missing
