@@ -59,6 +59,7 @@ class Renderer:
         yield File("/etc/machine-id", f"{secrets.token_hex(16)}\n".encode(), 0o444)
         yield File("/etc/hosts", self._text("hosts.j2").encode())
         yield File("/etc/systemd/network/10-host0.network", self._text("host0.network.j2", node).encode())
+        yield File("/etc/default/registry-path", self._text("registry-path.j2").encode())
         if node.gpus and node.gpus.kind == "simulated":
             lines = (f"c /dev/fakegpu{i} 0666 root root - {FAKE_GPU_MAJOR}:{i}\n" for i in range(node.gpus.count))
             yield File("/etc/tmpfiles.d/ai-how-gpus.conf", "".join(lines).encode())
@@ -97,6 +98,9 @@ class Renderer:
                 controller=config.controller,
                 slurm=config.slurm,
                 network=config.network,
+                storage=config.storage,
+                registry=config.registry,
+                containers=config.containers,
                 node=node,
                 memory={each.name: int(each.memory * _JOB_SHARE) for each in config.nodes},
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
