@@ -45,6 +45,7 @@ class NodeRecord:
     cpus_used: int
     partitions: tuple[str, ...]
     boot_time: int | None
+    slurmd_start: int | None
     version: str
 
     @classmethod
@@ -61,6 +62,7 @@ class NodeRecord:
             cpus_used=number(raw.get("alloc_cpus")) or 0,
             partitions=tuple(raw.get("partitions") or ()),
             boot_time=when(raw.get("boot_time")),
+            slurmd_start=when(raw.get("slurmd_start_time")),
             version=str(raw.get("version") or ""),
         )
 
@@ -231,6 +233,11 @@ class SacctRecord:
             tres=job.tres,
             array=job.array,
         )
+
+    @property
+    def exit_code(self) -> int:
+        """The exit status of the job's script; 0 also when a signal ended it (see ``exit.signal``)."""
+        return self.exit.status
 
     @property
     def final(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.errors import AiHowError, CommandError
+from pytest_ai_how.errors import AiHowError, CommandError, DeadlineExceeded
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
@@ -110,7 +110,7 @@ class Slurm:
     def until(self, id: int, *states: str, within: float = 60.0) -> JobRecord:
         """Wait until a job is in one of ``states`` and return it.
 
-        Raises :class:`AiHowError` at once when it ended in another state, :class:`DeadlineExceeded` when late.
+        Raises :class:`DeadlineExceeded` when late, and at once when the job ended in another state.
         """
         seen = ""
 
@@ -121,7 +121,7 @@ class Slurm:
             if set(states) & set(record.states):
                 return record
             if record.final:
-                raise AiHowError(f"job {id}", f"ended as {seen}", expected=" or ".join(states))
+                raise DeadlineExceeded(f"job {id}", f"ended as {seen}", expected=" or ".join(states))
             return None
 
         what = f"{' or '.join(states)}"
@@ -171,8 +171,13 @@ class Slurm:
         seen: dict[str, str] = {}
 
         def probe() -> tuple[SacctRecord, ...] | None:
-            records = self.sacct(*jobs)
             seen.clear()
+            try:
+                records = self.sacct(*jobs)
+            except CommandError as error:
+                # slurmdbd may be away for a while; slurmctld keeps the records until it is back.
+                seen["sacct"] = str(error).splitlines()[0]
+                return None
             seen.update((str(id), "no record") for id in set(jobs) - {record.id for record in records})
             seen.update((str(record.id), record.state) for record in records if not record.final)
             return None if seen else records

@@ -1,0 +1,36 @@
+#!/usr/bin/python3
+"""Keep one process more than there are CPUs busy for SECONDS; tell, as JSON, what CPU time all of them got."""
+
+import json
+import os
+import time
+
+
+def burn(until):
+    """Compute until then, and return the CPU seconds that this process got."""
+    value = 1
+    while time.monotonic() < until:
+        for _ in range(1000):
+            value = value * 1103515245 % 2147483647
+    return time.process_time()
+
+
+seconds = float(os.environ["SECONDS_TO_BURN"])
+allowed = sorted(os.sched_getaffinity(0))
+started = time.monotonic()
+pipes = []
+for _ in range(os.cpu_count() + 1):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, repr(burn(started + seconds)).encode())
+        os._exit(0)
+    os.close(writer)
+    pipes.append(reader)
+cpu = sum(float(os.read(reader, 64)) for reader in pipes)
+wall = time.monotonic() - started
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+print(json.dumps({"affinity": allowed, "processes": len(pipes), "cpu_seconds": cpu, "wall_seconds": wall}))
