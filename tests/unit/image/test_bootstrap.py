@@ -58,8 +58,8 @@ def test_milestones_are_few() -> None:
     ("line", "where", "what"),
     [
         (
-            "Err:1 http://127.0.0.1:9/debian trixie InRelease\n  Could not connect to 127.0.0.1:9 (127.0.0.1). - connect "
-            "(111: Connection refused)\nE: Failed to fetch http://127.0.0.1:9/debian/dists/trixie/InRelease",
+            "Err:1 http://127.0.0.1:9/debian trixie InRelease\n  Could not connect to 127.0.0.1:9 (127.0.0.1). - "
+            "connect (111: Connection refused)\nE: Failed to fetch http://127.0.0.1:9/debian/dists/trixie/InRelease",
             MIRROR,
             "set AI_HOW_MIRROR to another mirror",
         ),
