@@ -15,7 +15,7 @@ from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, read_cgroups
-from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools
+from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
 from pytest_ai_how.drivers.nspawn.identity import Identity, make_identity, write_private
 from pytest_ai_how.drivers.nspawn.machine import Machine
 from pytest_ai_how.drivers.nspawn.network import check_network, host_links, host_routes, make_bridge
@@ -59,7 +59,7 @@ class NspawnDriver:
         notes = [f"kernel {os.uname().release}", f"cgroup {cgroups.mode}, Slurm's plug-in {cgroups.plugin}"]
         if cgroups.mode == "v2":
             notes.append("device confinement through eBPF is assumed, not probed")
-        return HostFacts(self.name, tuple(notes), _UNABLE | cgroups.absent())
+        return HostFacts(self.name, tuple(notes), _UNABLE | cgroups.absent() | userns_absent())
 
     def fingerprint(self, config: ClusterConfig) -> str:
         """A digest of configuration, images and templates."""

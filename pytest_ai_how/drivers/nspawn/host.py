@@ -98,3 +98,20 @@ def check_room(config: ClusterConfig, state: Path, meminfo: str, disk_free: int)
             expected=f"{_DISK_MIB} MiB for what nodes and jobs write",
             cure="free some, or point XDG_STATE_HOME at another file system",
         )
+
+
+def userns_absent(proc: Path = Path("/proc")) -> dict[str, str]:
+    """Why unprivileged users can't run containers here, by capability: Apptainer needs user namespaces.
+
+    ``user.max_user_namespaces`` is user_namespaces(7); the other two are Debian's and Ubuntu's own switches.
+    """
+    for switch, closed, cure in (
+        ("user/max_user_namespaces", "0", "a number above 0"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ):
+        path = proc / "sys" / switch
+        if path.exists() and path.read_text().strip() == closed:
+            key = switch.replace("/", ".")
+            return {"apptainer": f"this host forbids unprivileged user namespaces: {key} is {closed}, wants {cure}"}
+    return {}

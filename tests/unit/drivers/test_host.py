@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools
+from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
 from pytest_ai_how.errors import HostError, ProvisionError
 
 from .sample import config, with_node
@@ -82,3 +82,20 @@ def test_too_little_memory_is_refused_with_numbers() -> None:
 def test_too_little_disk_is_refused_with_numbers() -> None:
     with pytest.raises(HostError, match=r"/state: 2047 MiB of disk free\n  expected: 2048 MiB"):
         check_room(config(), Path("/state"), MEMINFO.format(kib=24000000), disk_free=2 * GIB - 1)
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "said"),
+    [
+        ("user/max_user_namespaces", "0\n", "user.max_user_namespaces is 0, wants a number above 0"),
+        ("kernel/unprivileged_userns_clone", "0\n", "kernel.unprivileged_userns_clone is 0, wants 1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1\n", "apparmor_restrict_unprivileged_userns is 1, wants 0"),
+    ],
+)
+def test_host_without_user_namespaces_has_no_apptainer(tmp_path: Path, switch: str, value: str, said: str) -> None:
+    path = tmp_path / "sys" / switch
+    path.parent.mkdir(parents=True)
+    path.write_text(value)
+    assert userns_absent(tmp_path)["apptainer"].endswith(said)
+    path.write_text("1\n" if value == "0\n" else "0\n")
+    assert userns_absent(tmp_path) == {}
