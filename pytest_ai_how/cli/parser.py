@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Deliberate errors are text, never tracebacks."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(words).parse_args(words)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return run(args)
     except KeyboardInterrupt:
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write("\n".join([str(error), *getattr(error, "__notes__", ())]) + "\n")
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(args: argparse.Namespace) -> int:
