@@ -45,3 +45,6 @@ class Driver(Protocol):
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to one of the machines, with its pinned host key."""
+
+    def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
+        """The secrets that were made for the cluster and that no report may show; empty before :meth:`up`."""

@@ -64,6 +64,10 @@ class SshDriver:
         known_hosts = Path(config.ssh.known_hosts).expanduser()
         return SshTransport(node, address, config.ssh.port, config.ssh.user, _key(config), known_hosts)
 
+    def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:  # noqa: ARG002  the Driver protocol's signature
+        """None are known: the machines are not ours, and the user's key is read by the transport only."""
+        return ()
+
     def _contact(self, config: ClusterConfig, node: str) -> str:
         transport = self.transport(config, node)
         try:

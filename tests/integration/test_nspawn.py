@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import shutil
@@ -159,6 +160,15 @@ def test_secrets_are_private(made: Made) -> None:
     assert stat.splitlines() == ["400 munge", "600 slurm"]
     keys = cluster_state(made.config.name) / "machines/keys"
     assert {path.stat().st_mode & 0o777 for path in keys.iterdir()} == {0o600}
+
+
+def test_all_secrets_are_known_to_be_kept_out_of_reports(made: Made) -> None:
+    secrets = made.driver.secrets(made.config)
+    # one munge key, the client's key, the job user's key and a host key for each of three machines
+    assert len(secrets) == 6
+    assert sum(b"OPENSSH PRIVATE KEY" in secret for secret in secrets) == 5
+    held = made.cluster["node01"].run("base64", "-w0", "/etc/munge/munge.key").stdout
+    assert base64.b64decode(held) in secrets
 
 
 def test_job_user_goes_from_node_to_node(made: Made) -> None:

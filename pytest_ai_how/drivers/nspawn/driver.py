@@ -29,6 +29,13 @@ from pytest_ai_how.transport.protocol import Transport
 
 # A node answers after about a second; a loaded machine with two cores has taken ten.
 _BOOT_SECONDS = 60.0
+# Below a cluster's machines: what was put in before boot lies in the nodes' own layers.
+_SECRETS = (
+    "keys/id_ed25519",
+    "nodes/*/upper/etc/munge/munge.key",
+    "nodes/*/upper/etc/ssh/ssh_host_ed25519_key",
+    "nodes/*/upper/home/*/.ssh/id_ed25519",
+)
 _UNABLE = {
     "beegfs": "systemd-nspawn machines share this host's kernel, which has no BeeGFS client",
     "virtiofs": "needs a virtual machine",
@@ -93,6 +100,12 @@ class NspawnDriver:
         address = next(str(each.address) for each in config.nodes if each.name == node)
         keys = cluster_state(config.name) / "machines" / "keys"
         return SshTransport(node, address, 22, "root", keys / "id_ed25519", keys / "known_hosts")
+
+    def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
+        """The munge key and the private halves of all key pairs; empty before :meth:`up`."""
+        machines = cluster_state(config.name) / "machines"
+        found = {path.read_bytes() for pattern in _SECRETS for path in machines.glob(pattern)}
+        return tuple(sorted(found))
 
     @staticmethod
     def _containers(config: ClusterConfig) -> tuple[str, ...]:

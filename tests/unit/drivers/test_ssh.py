@@ -47,6 +47,7 @@ def test_up_makes_nothing_and_passes_when_all_answer(tmp_path: Path, monkeypatch
     assert [[call.argv for call in fake.calls] for fake in fakes.values()] == [[("true",)]] * 3
     assert all(fake.closed for fake in fakes.values())
     assert journal.pending() == []
+    assert SshDriver().secrets(site(tmp_path)) == ()
 
 
 def test_up_names_every_machine_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
