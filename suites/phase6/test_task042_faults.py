@@ -19,6 +19,8 @@ from ._slurm_probes import first_traces, traces
 from ._slurm_units import await_node, boot, killed, rebooted, usable
 
 pytestmark = [pytest.mark.requires("slurm", "owned"), pytest.mark.exclusive, pytest.mark.disruptive]
+#: How long a machine is given to boot, and then Slurm to use it. What is good is in the limits; this ends the waiting.
+REBOOT_SECONDS = 300.0
 
 
 @pytest.mark.check("SLU-44")
@@ -97,10 +99,16 @@ def test_node_reboot(slurm: Slurm, evidence: Evidence, measure: Measurements) ->
             evidence.result(node.run("systemctl", "reboot", check=False, timeout=10))
         except AiHowError as error:
             evidence.attach("systemctl reboot", str(error))
-        new = wait_for(lambda: rebooted(node, old), within=300, what="booted anew", where=node.name, every=0.2)
+        new = wait_for(
+            lambda: rebooted(node, old), within=REBOOT_SECONDS, what="booted anew", where=node.name, every=0.2
+        )
         evidence.attach("boots", f"{old}\n{new}")
         record = await_node(
-            slurm, node.name, lambda seen: seen.usable and seen.slurmd_start != daemon, "usable with a new slurmd", 300
+            slurm,
+            node.name,
+            lambda seen: seen.usable and seen.slurmd_start != daemon,
+            "usable with a new slurmd",
+            REBOOT_SECONDS,
         )
     took = time.monotonic() - since
     evidence.attach("the node afterwards", str(record))

@@ -1,0 +1,113 @@
+"""The checks on confinement go red for the right reason, and green on a Slurm that does right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.measurements import LimitExceeded
+from pytest_ai_how.shell import Result
+from suites.phase6 import test_task042_confinement as checks
+from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, new_measure, nodes_json, trace_rules
+
+
+@pytest.fixture
+def evidence() -> Iterator[Evidence]:
+    found = Evidence()
+    yield found
+    assert found.samples, "the check attached no evidence"
+
+
+HOSTNAME: Rules = [("srun", "node01\n")]
+
+
+@pytest.mark.seen_to_fail("SLU-19")
+def test_a_memory_limit_that_does_not_hold(evidence: Evidence) -> None:
+    killed = FakeJob("oom", 3, state="OUT_OF_MEMORY", signal=125)
+    checks.test_memory_limit(fake_slurm([killed], first=HOSTNAME), evidence)
+    free = FakeJob("oom", 3, "filled 268435456\nintact\n")
+    with pytest.raises(
+        AssertionError, match=r"^job 3 \(oom\) on node01: filled 256 MiB with --mem=64M and ended as COMPLE"
+    ):
+        checks.test_memory_limit(fake_slurm([free], first=HOSTNAME), evidence)
+    drained = nodes_json(node01={"state": ["IDLE", "DRAIN"], "reason": "Kill task failed"})
+    with pytest.raises(
+        AssertionError, match=r"^node01: IDLE\+DRAIN after a job ran out of memory, reason 'Kill task fail"
+    ):
+        checks.test_memory_limit(fake_slurm([killed], first=HOSTNAME, nodes=drained), evidence)
+    with pytest.raises(AssertionError, match=r"^node01: answers no srun after a job ran out of memory"):
+        checks.test_memory_limit(fake_slurm([killed], first=[("srun", Result((), 1, stderr="down"))]), evidence)
+
+
+def burnt(name: str, id: int, affinity: list[int], cpu: float) -> FakeJob:
+    said = {"affinity": affinity, "processes": 3, "cpu_seconds": cpu, "wall_seconds": 1.0}
+    return FakeJob(name, id, json.dumps(said))
+
+
+@pytest.mark.seen_to_fail("SLU-36")
+def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
+    whole = burnt("cpu-2", 2, [0, 1], 1.9)
+    checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0], 0.99), whole]), evidence, new_measure())
+    with pytest.raises(
+        AssertionError, match=r"^node01: job 1 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do: check"
+    ):
+        checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0, 1], 1.9), whole]), evidence, new_measure())
+    with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 1.9 fraction"):
+        checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0], 1.9), whole]), evidence, new_measure())
+
+
+def pair(greedy: str = "OUT_OF_MEMORY", beside: str = "RUNNING", said: str = "intact") -> list[FakeJob]:
+    return [
+        FakeJob("mem-neighbour", 1, f"filled 67108864\n{said}\n", seen=("RUNNING", beside)),
+        FakeJob("mem-greedy", 2, state=greedy),
+    ]
+
+
+@pytest.mark.seen_to_fail("SLU-37")
+def test_a_neighbour_that_suffers(evidence: Evidence) -> None:
+    checks.test_memory_confinement(fake_slurm(pair()), evidence)
+    with pytest.raises(AssertionError, match=r"^job 2 \(mem-greedy\) on node01: filled 256 MiB .* ended as COMPLETED"):
+        checks.test_memory_confinement(fake_slurm(pair(greedy="COMPLETED")), evidence)
+    with pytest.raises(
+        AssertionError, match=r"^job 1 \(mem-neighbour\) on node01: was OUT_OF_MEMORY when its greedy neig"
+    ):
+        checks.test_memory_confinement(fake_slurm(pair(beside="OUT_OF_MEMORY")), evidence)
+    with pytest.raises(AssertionError, match=r"^job 1 \(mem-neighbour\) on node01: its memory was \['changed'\]"):
+        checks.test_memory_confinement(fake_slurm(pair(said="changed")), evidence)
+
+
+@pytest.mark.seen_to_fail("SLU-39")
+def test_a_daemon_or_a_cgroup_that_stays(evidence: Evidence) -> None:
+    lingering = FakeJob("linger", 9, seen=("RUNNING",))
+    running, cgroup = "sleep 600", "/sys/fs/cgroup/freezer/slurm_node01/uid_1000/job_9"
+
+    def look(*last: tuple[str, str]) -> Rules:
+        return trace_rules((running, cgroup), (running, cgroup), *last)
+
+    checks.test_nothing_is_left_after_a_job(fake_slurm([lingering], compute=look(("", ""))), evidence)
+    with pytest.raises(AssertionError, match=r"^node01: job 9 has ended and left 77 sleep 600; expected nothing"):
+        checks.test_nothing_is_left_after_a_job(fake_slurm([lingering], compute=look((running, ""))), evidence)
+    with pytest.raises(
+        AssertionError, match=r"^node01: job 9 has ended and left /sys/fs/cgroup/freezer/slurm_node01/uid"
+    ):
+        checks.test_nothing_is_left_after_a_job(fake_slurm([lingering], compute=look(("", cgroup))), evidence)
+    blind = trace_rules((running, ""))
+    with pytest.raises(AssertionError, match=r"^node01: job 9 runs, but has no cgroup there; nothing to compare"):
+        checks.test_nothing_is_left_after_a_job(fake_slurm([lingering], compute=blind), evidence)
+
+
+@pytest.mark.seen_to_fail("SLU-40")
+def test_a_prolog_or_epilog_that_did_not_run(evidence: Evidence) -> None:
+    job = FakeJob("prolog", 8)
+    line = "2026-11-23T15:48:32Z prolog job=8 user=hpc node=node01\n"
+    ran: Rules = [("grep -wF job=8", line)]
+    checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=ran), evidence)
+    never: Rules = [(("grep", "-wF", "job=8", "/var/log/slurm/epilog.log"), Result((), 1)), *ran]
+    with pytest.raises(AssertionError, match=r"^node01: /var/log/slurm/epilog.log has 0 lines for job 8, expected one"):
+        checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=never), evidence)
+    twice: Rules = [("grep -wF job=8", line * 2)]
+    with pytest.raises(AssertionError, match=r"^node01: /var/log/slurm/prolog.log has 2 lines for job 8, expected one"):
+        checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=twice), evidence)
