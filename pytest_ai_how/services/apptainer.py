@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 from pytest_ai_how.cluster import Cluster
@@ -35,6 +36,26 @@ class ContainerOptions(TypedDict, total=False):
     env: Mapping[str, str]
     flags: Sequence[str]
     cwd: str
+
+
+@dataclass(frozen=True, slots=True)
+class SifObject:
+    """One object of a SIF file, by the file's own table: its bytes from ``start`` to before ``end``, and its type."""
+
+    id: int
+    start: int
+    end: int
+    type: str
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it is the file system that containers run on: ``FS (Squashfs/*System/amd64)``."""
+        return self.type.startswith("FS (") and "/*System/" in self.type
+
+    @property
+    def architecture(self) -> str:
+        """The processor that a file system is for, as Go calls it: ``amd64``; '' for other objects."""
+        return self.type.rstrip(")").rpartition("/")[2] if self.is_system else ""
 
 
 class Apptainer:
@@ -89,8 +110,8 @@ class Apptainer:
         """Run an image's own program (its runscript) as :meth:`exec` runs another."""
         return node.run(*command("run", image, *argv, **options), check=False, timeout=timeout, user=self.user)
 
-    def objects(self, node: Node, image: str) -> tuple[tuple[str, ...], Result]:
-        """The types of the objects that a SIF file's own table lists, and ``apptainer sif list`` as evidence."""
+    def objects(self, node: Node, image: str) -> tuple[tuple[SifObject, ...], Result]:
+        """What a SIF file's own table lists (nothing when it has none), and ``apptainer sif list`` as evidence."""
         told = node.run("apptainer", "sif", "list", image, check=False, timeout=_TIMEOUT, user=self.user)
         return parse_objects(told.stdout) if told.ok else (), told
 
@@ -112,21 +133,27 @@ class Apptainer:
 def command(verb: str, image: str, *argv: str, **options: Unpack[ContainerOptions]) -> tuple[str, ...]:
     """The command line that runs ``image``: what srun is given on a node, too.
 
-    >>> command("exec", "base.sif", "true", binds=["/data:/data:ro"], env={"A": "b,c"}, flags=["cleanenv"])
-    ('apptainer', 'exec', '--cleanenv', '--bind=/data:/data:ro', '--env=A=b,c', 'base.sif', 'true')
+    >>> command("exec", "base.sif", "true", binds=["/data:/data:ro"], env={"A": "b,c", "B": "c=d"}, flags=["cleanenv"])
+    ('apptainer', 'exec', '--cleanenv', '--bind=/data:/data:ro', '--env=A=b,c', '--env="B=c=d"', 'base.sif', 'true')
     """
     words = [f"--{flag}" for flag in options.get("flags", ())]
     words += [f"--bind={bind}" for bind in options.get("binds", ())]
-    words += [f"--env={name}={value}" for name, value in options.get("env", {}).items()]
+    words += [f"--env={_assignment(name, value)}" for name, value in options.get("env", {}).items()]
     if cwd := options.get("cwd"):
         words.append(f"--cwd={cwd}")
     return ("apptainer", verb, *words, image, *argv)
 
 
-def parse_version(text: str) -> str:
-    """Read ``apptainer --version`` (1.4.5); '' when it is something else.
+def _assignment(name: str, value: str) -> str:
+    """``NAME=value`` as --env wants it: with a second ``=`` in it, it is read as comma-separated values (pflag 1.0)."""
+    text = f"{name}={value}"
+    return '"' + text.replace('"', '""') + '"' if "=" in value else text
 
-    >>> parse_version("apptainer version 1.4.5-2\\n")
+
+def parse_version(text: str) -> str:
+    r"""Read ``apptainer --version`` (1.4.5); '' when it is something else.
+
+    >>> parse_version("apptainer version 1.4.5-2\n")
     '1.4.5-2'
     """
     found = re.fullmatch(r"apptainer version (\d+\.\d+\.\d+\S*)", text.strip())
@@ -146,9 +173,9 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def parse_config(text: str, where: str) -> dict[str, tuple[str, ...]]:
-    """Read apptainer.conf (Apptainer 1.4): each directive with all its values, since some may be repeated.
+    r"""Read apptainer.conf (Apptainer 1.4): each directive with all its values, since some may be repeated.
 
-    >>> parse_config("# x\\nallow setuid = no\\nbind path = /a\\nbind path = /b\\n", "node01")
+    >>> parse_config("# x\nallow setuid = no\nbind path = /a\nbind path = /b\n", "node01")
     {'allow setuid': ('no',), 'bind path': ('/a', '/b')}
     """
     found: dict[str, tuple[str, ...]] = {}
@@ -163,9 +190,9 @@ def parse_config(text: str, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def parse_policy(text: str, where: str) -> dict[str, object]:
-    """Read an execution control list (ecl.toml, Apptainer 1.4) and hold it to the form that Apptainer demands.
+    r"""Read an execution control list (ecl.toml, Apptainer 1.4) and hold it to the form that Apptainer demands.
 
-    >>> parse_policy("activated = false\\n", "node01")
+    >>> parse_policy("activated = false\n", "node01")
     {'activated': False}
     """
     try:
@@ -185,11 +212,16 @@ def parse_policy(text: str, where: str) -> dict[str, object]:
     return policy
 
 
-def parse_objects(text: str) -> tuple[str, ...]:
-    """Read the types in ``apptainer sif list`` (1.4.5).
+def parse_objects(text: str) -> tuple[SifObject, ...]:
+    r"""Read ``apptainer sif list`` (1.4.5).
 
-    >>> parse_objects("3    |1       |NONE    |40960-54857728   |FS (Squashfs/*System/amd64)\\n")
-    ('FS (Squashfs/*System/amd64)',)
+    >>> parse_objects("3    |1       |NONE    |36864-55697408            |FS (Squashfs/*System/amd64)\n")
+    (SifObject(id=3, start=36864, end=55697408, type='FS (Squashfs/*System/amd64)'),)
     """
-    rows = (line.split("|") for line in text.splitlines())
-    return tuple(row[4].strip() for row in rows if len(row) == 5 and row[0].strip().isdecimal())
+    rows = ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+    return tuple(
+        SifObject(int(row[0]), int(start), int(end), row[4])
+        for row in rows
+        if len(row) == 5 and row[0].isdecimal()
+        for start, _, end in [row[3].partition("-")]
+    )
