@@ -19,7 +19,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.registry import CATALOG, CONFIG, FOLDERS, Registry
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 
-pytestmark = pytest.mark.requires("shared-storage")
+pytestmark = pytest.mark.requires("shared-storage", "apptainer")
 
 PAYLOADS = Path(__file__).parent / "payloads"
 

@@ -44,6 +44,7 @@ def association(raw: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 @pytest.mark.check("SLU-27")
+@pytest.mark.requires("shared-storage")
 def test_the_record_is_correct(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
     """User, account, partition, state, exit code and elapsed time on record are those of the job."""
     config = slurm.cluster.config
@@ -70,6 +71,7 @@ def test_the_record_is_correct(slurm: Slurm, evidence: Evidence, measure: Measur
 
 
 @pytest.mark.check("SLU-28")
+@pytest.mark.requires("shared-storage")
 @pytest.mark.requires("gpu")
 def test_gpus_are_accounted(slurm: Slurm, evidence: Evidence) -> None:
     """``gres/gpu`` is a resource that the accounting tracks, and a GPU job's record has it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
+from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import JobSpec, Slurm
@@ -14,7 +16,7 @@ from ._slurm_jobs import cancelling, collect, completed, judged, run_job, submit
 from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, log_lines, traces
 
-pytestmark = pytest.mark.requires("slurm")
+pytestmark = pytest.mark.requires("slurm", "shared-storage")
 
 
 @pytest.mark.check("SLU-19")
@@ -40,7 +42,10 @@ def test_memory_limit(slurm: Slurm, evidence: Evidence) -> None:
 @pytest.mark.check("SLU-36")
 @pytest.mark.requires("cgroup.cpu")
 def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
-    """A job may run on as many CPUs as it asked for, and gets their time and not more, with more busy processes."""
+    """A job may run on as many CPUs as it asked for, and its busy processes get the time of those, and not more.
+
+    What these CPUs give at present is measured beside it, outside of Slurm: others may be using the machine too.
+    """
     node = slurm.compute[0]
     total = slurm.nodes()[node].cpus
     for cpus in sorted({1, total}):
@@ -60,8 +65,21 @@ def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements
             "ConstrainCores in cgroup.conf and TaskPlugin in slurm.conf"
         )
         assert told["processes"] > cpus, f"{node}: job {run.id} kept {told['processes']} processes busy; not enough"
-        share = told["cpu_seconds"] / told["wall_seconds"] / cpus
-        measure("slurm.cpu_share", share, "fraction", node=node)
+        measure.ceiling(
+            "slurm.cpu_ceiling", burnt_outside(slurm.cluster[node], affinity, evidence), "fraction", node=node
+        )
+        measure("slurm.cpu_share", told["cpu_seconds"] / told["wall_seconds"] / cpus, "fraction", node=node)
+
+
+def burnt_outside(node: Node, cpus: Sequence[int], evidence: Evidence) -> float:
+    """Which share of these CPUs' time the same program gets on the same machine, without Slurm."""
+    result = node.run(
+        *("taskset", "--cpu-list", ",".join(map(str, cpus)), "env", "SECONDS_TO_BURN=1", "python3", "-"),
+        input=payload("cpu_burn.py"),
+    )
+    evidence.result(result, f"{node.name}: the same outside of Slurm")
+    told = json.loads(result.stdout)
+    return float(told["cpu_seconds"] / told["wall_seconds"] / len(cpus))
 
 
 @pytest.mark.check("SLU-37")

@@ -18,7 +18,7 @@ from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, traces
 from ._slurm_units import await_node, boot, killed, rebooted, usable
 
-pytestmark = [pytest.mark.requires("slurm", "owned"), pytest.mark.exclusive, pytest.mark.disruptive]
+pytestmark = [pytest.mark.requires("slurm", "shared-storage", "owned"), pytest.mark.exclusive, pytest.mark.disruptive]
 #: How long a machine is given to boot, and then Slurm to use it. What is good is in the limits; this ends the waiting.
 REBOOT_SECONDS = 300.0
 

@@ -78,6 +78,7 @@ def test_gres_count_equals_the_devices(slurm: Slurm, evidence: Evidence) -> None
 
 
 @pytest.mark.check("SLU-32")
+@pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_a_job_with_one_gpu_sees_one(slurm: Slurm, evidence: Evidence) -> None:
     """A job that asked for one GPU may open exactly one, and is told which."""
@@ -99,6 +100,7 @@ def test_a_job_with_one_gpu_sees_one(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-33")
+@pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_a_job_without_gres_sees_none(slurm: Slurm, evidence: Evidence) -> None:
     """A job that asked for no GPU may open none, on any node that has some."""
@@ -113,6 +115,7 @@ def test_a_job_without_gres_sees_none(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-38")
+@pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_device_whitelist(slurm: Slurm, evidence: Evidence) -> None:
     """Each device outside of a job's allocation is refused with EPERM; its own and /dev/null open."""
@@ -132,6 +135,7 @@ def test_device_whitelist(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-34")
+@pytest.mark.requires("shared-storage")
 def test_contention(slurm: Slurm, evidence: Evidence) -> None:
     """More jobs than GPUs: never more GPUs in use than there are, no GPU in two jobs at once, and all jobs finish."""
     node, total = min(gpu_nodes(slurm).items(), key=lambda item: item[1])
@@ -144,7 +148,7 @@ def test_contention(slurm: Slurm, evidence: Evidence) -> None:
             nodelist=node,
             mem=16,
             gres=f"gpu:{count}",
-            export="ALL,HOLD=1",
+            export="ALL,HOLD=0.5",
         )
         for n, count in enumerate(wanted)
     ]
@@ -182,6 +186,7 @@ def holding(run: Run) -> tuple[frozenset[str], float, float]:
 
 
 @pytest.mark.check("SLU-35")
+@pytest.mark.requires("shared-storage")
 def test_more_gpus_than_exist_are_refused(slurm: Slurm, evidence: Evidence) -> None:
     """A job that asks for more GPUs than any node has is refused at once, with a reason, and does not stay."""
     most = max(gpu_nodes(slurm).values())

@@ -45,6 +45,7 @@ def node_faults(names: Sequence[str], nodes: dict[str, NodeRecord]) -> list[str]
 
 
 @pytest.mark.check("SLU-12")
+@pytest.mark.requires("shared-storage")
 def test_srun_reaches_each_node(slurm: Slurm, evidence: Evidence) -> None:
     """Srun on each compute node answers with that node's host name."""
     for node in slurm.compute:
@@ -59,6 +60,7 @@ def test_srun_reaches_each_node(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-13")
+@pytest.mark.requires("shared-storage")
 def test_a_job_lives_from_pending_to_completed(slurm: Slurm, evidence: Evidence) -> None:
     """A batch job is seen PENDING, then RUNNING, and the accounting has it COMPLETED."""
     with cancelling(slurm) as ids, judged():
@@ -79,6 +81,7 @@ def test_a_job_lives_from_pending_to_completed(slurm: Slurm, evidence: Evidence)
 
 
 @pytest.mark.check("SLU-14")
+@pytest.mark.requires("shared-storage")
 def test_exit_codes_and_signals_arrive(slurm: Slurm, evidence: Evidence) -> None:
     """Exit status 0 and 7 and death by SIGKILL reach the accounting, and the caller of srun."""
     cases = (("exit 0", "COMPLETED", "0:0", 0), ("exit 7", "FAILED", "7:0", 7), ("kill -KILL $$", "FAILED", "0:9", 137))
@@ -97,6 +100,7 @@ def test_exit_codes_and_signals_arrive(slurm: Slurm, evidence: Evidence) -> None
 
 
 @pytest.mark.check("SLU-15")
+@pytest.mark.requires("shared-storage")
 def test_output_files_and_working_directory(slurm: Slurm, evidence: Evidence) -> None:
     """Standard output and error land in the files asked for, byte by byte, and the job starts where it was told."""
     folder = f"{slurm.folder}/work dir"
@@ -114,6 +118,7 @@ def test_output_files_and_working_directory(slurm: Slurm, evidence: Evidence) ->
 
 
 @pytest.mark.check("SLU-16")
+@pytest.mark.requires("shared-storage")
 def test_environment_and_export(slurm: Slurm, evidence: Evidence) -> None:
     """``--export`` passes on all, nothing, or what it names, and the job knows itself."""
     expected = {
@@ -140,6 +145,7 @@ def test_environment_and_export(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-17")
+@pytest.mark.requires("shared-storage")
 def test_cancel_pending_and_running(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
     """Cancelling ends a pending and a running job as CANCELLED, soon, and leaves no process."""
     with cancelling(slurm) as ids, judged():
@@ -161,6 +167,7 @@ def test_cancel_pending_and_running(slurm: Slurm, evidence: Evidence, measure: M
 
 
 @pytest.mark.check("SLU-20")
+@pytest.mark.requires("shared-storage")
 def test_arrays_and_dependencies(slurm: Slurm, evidence: Evidence) -> None:
     """Each task of an array runs once; a dependent job starts after all of them, and only if they went well."""
     with cancelling(slurm) as ids:
@@ -188,6 +195,7 @@ def test_arrays_and_dependencies(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-21")
+@pytest.mark.requires("shared-storage")
 def test_multi_node_allocation(slurm: Slurm, evidence: Evidence) -> None:
     """A job over all compute nodes runs one task on each."""
     expected = sorted(slurm.compute)
@@ -201,6 +209,7 @@ def test_multi_node_allocation(slurm: Slurm, evidence: Evidence) -> None:
 
 @pytest.mark.exclusive
 @pytest.mark.check("SLU-25")
+@pytest.mark.requires("shared-storage")
 def test_a_short_job_overtakes(slurm: Slurm, evidence: Evidence) -> None:
     """Behind a job that waits for a whole node, a short job is backfilled and does not delay it."""
     node = slurm.compute[0]

@@ -15,7 +15,7 @@ from ._slurm_jobs import Run, collect, completed, judged, submit
 from ._slurm_payloads import payload
 from ._slurm_time_limit import time_limit_job
 
-pytestmark = pytest.mark.requires("slurm")
+pytestmark = pytest.mark.requires("slurm", "shared-storage")
 #: The load that SLU-47 names, and from how many jobs SLU-48 takes its median.
 SHORT_JOBS = 100
 SAMPLES = 5
