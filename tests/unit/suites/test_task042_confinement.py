@@ -50,13 +50,19 @@ def burnt(name: str, id: int, affinity: list[int], cpu: float) -> FakeJob:
 @pytest.mark.seen_to_fail("SLU-36")
 def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
     whole = burnt("cpu-2", 2, [0, 1], 1.9)
-    checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0], 0.99), whole]), evidence, new_measure())
-    with pytest.raises(
-        AssertionError, match=r"^node01: job 1 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do: check"
-    ):
-        checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0, 1], 1.9), whole]), evidence, new_measure())
+
+    def run(first: FakeJob, outside: float = 0.95) -> None:
+        said: Rules = [("taskset", json.dumps({"cpu_seconds": outside, "wall_seconds": 1.0}))]
+        checks.test_cpu_confinement(fake_slurm([first, whole], compute=said), evidence, new_measure())
+
+    run(burnt("cpu-1", 1, [0], 0.99))
+    run(burnt("cpu-1", 1, [0], 0.4), outside=0.5)
+    with pytest.raises(AssertionError, match=r"^node01: job 1 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do:"):
+        run(burnt("cpu-1", 1, [0, 1], 1.9))
     with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 1.9 fraction"):
-        checks.test_cpu_confinement(fake_slurm([burnt("cpu-1", 1, [0], 1.9), whole]), evidence, new_measure())
+        run(burnt("cpu-1", 1, [0], 1.9))
+    with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 0.3 fraction"):
+        run(burnt("cpu-1", 1, [0], 0.3))
 
 
 def pair(greedy: str = "OUT_OF_MEMORY", beside: str = "RUNNING", said: str = "intact") -> list[FakeJob]:
