@@ -7,13 +7,11 @@ from collections.abc import Generator
 import pytest
 
 from pytest_ai_how.skin import settings
-from pytest_ai_how.skin.keys import CLUSTER, CREW, DISTRIBUTION, SETTINGS
+from pytest_ai_how.skin.keys import CLUSTER, CREW, DISTRIBUTION, ORDERED, SETTINGS
 from pytest_ai_how.skin.marks import MARKS, looks_like_check
 
-pytest_plugins = [
-    f"pytest_ai_how.fixtures.{noun}"
-    for noun in ("cluster", "slurm", "accounting", "storage", "apptainer", "registry", "evidence", "measure", "run")
-]
+_NOUNS = ("cluster", "slurm", "accounting", "storage", "apptainer", "registry", "images", "evidence", "measure", "run")
+pytest_plugins = [f"pytest_ai_how.fixtures.{noun}" for noun in _NOUNS]
 
 # Letters and words for what pytest has no outcome of: category in the counts, letter, word.
 _STATUS = {
@@ -22,10 +20,6 @@ _STATUS = {
     "no_evidence": ("failed", "N", ("NO EVIDENCE", {"red": True})),
     "not_applicable": ("skipped", "-", ("NOT APPLICABLE", {"yellow": True})),
 }
-
-
-class NoCluster(pytest.fail.Exception):
-    """A check was to run without a cluster: never green, never skipped."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,11 +49,14 @@ def _distribute(config: pytest.Config, plan: bool) -> None:
         option.numprocesses = 0
     elif option.dist == "no" and not option.distload:
         option.dist, option.loadscopereorder = "loadgroup", False
+        config.stash[ORDERED] = True
         config.stash[DISTRIBUTION] = (
-            "distribution loadgroup in the order of the file: gates first, tests that depend on each other together"
+            "distribution loadgroup: gates first, tests that depend on each other on one worker"
         )
     else:
-        config.stash[DISTRIBUTION] = f"distribution {option.dist} as given; dependent tests may be parted: blocked then"
+        config.stash[DISTRIBUTION] = (
+            f"distribution {option.dist} as given: gates are not waited for, dependent tests may be parted"
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -117,7 +114,7 @@ def _has_mark(item: pytest.Item) -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without a cluster a check is an error, whatever it asks for."""
     if CREW not in item.config.stash and looks_like_check(item):
-        raise NoCluster(settings.NO_CLUSTER, pytrace=False)
+        pytest.fail(settings.NO_CLUSTER, pytrace=False)
 
 
 def pytest_report_teststatus(

@@ -21,9 +21,9 @@ class FioJob:
     """One fio job over files in ``directory``.
 
     Buffers are refilled with fresh random data for every block, so neither compression nor deduplication below can
-    make a medium look faster than it is. ``direct`` bypasses the page cache; ``seconds`` > 0 repeats the pass over
-    the file until that much time has gone. ``engine`` ``filecreate``, ``filestat`` or ``filedelete`` measures
-    metadata instead: ``files`` files, no data.
+    make a medium look faster than it is. I/O bypasses the page cache, or, ``cached``, is served from it on purpose;
+    ``seconds`` > 0 repeats the pass over the file until that much time has gone. ``engine`` ``filecreate``,
+    ``filestat`` or ``filedelete`` measures metadata instead: ``files`` files, no data.
     """
 
     name: str
@@ -33,7 +33,7 @@ class FioJob:
     block_kib: int = 1024
     size_mib: int = 256
     seconds: float = 0
-    direct: bool = True
+    cached: bool = False
     files: int = 1
     jobs: int = 1
 
@@ -45,9 +45,10 @@ class FioJob:
         ]  # fmt: skip
         if self.engine != "psync":
             # One file is opened at a time; with the default all would be open at once.
-            return (*argv, "--rw=read", "--filesize=4k", "--openfiles=1", "--fallocate=none")
+            # Files that a run left behind would not be created by the next, only opened.
+            return (*argv, "--rw=read", "--filesize=4k", "--openfiles=1", "--fallocate=none", "--unlink=1")
         argv += [f"--rw={self.rw}", f"--bs={self.block_kib}k", f"--size={self.size_mib}m", "--randrepeat=0"]
-        argv += ["--direct=1"] if self.direct else ["--direct=0"]
+        argv += ["--direct=0", "--invalidate=0", "--pre_read=1"] if self.cached else ["--direct=1"]
         if self.rw in ("write", "randwrite"):
             argv += ["--refill_buffers", "--end_fsync=1", "--fallocate=none"]
         if self.files > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,51 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded, Measurements
 from pytest_ai_how.services.storage import Medium, Storage
 from pytest_ai_how.services.storage.baseline import Baseline
-from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase6 import test_task041_storage_performance as task041
 from tests.fakes import fake_cluster
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "storage" / "fio-3.39-seq-read.json").read_text())
 MIB = 2**20
 #: What the pretended medium gives, in MiB/s and files a second.
-RAW = task041.Ceilings(
-    write=500.0,
-    read=1000.0,
-    metadata={"filecreate": 20_000.0, "filestat": 50_000.0, "filedelete": 10_000.0},
-    evidence=(Result(("fio",), 0, "raw"), Result(("fio",), 0, "raw")),
-)
+RAW = {"seq-write": 500.0, "seq-read": 1000.0, "filecreate": 20_000.0, "filestat": 50_000.0, "filedelete": 10_000.0}
 
 
-def fio(rates: Mapping[str, float], *, device: float = 1.0) -> Any:
+def fio(rates: Mapping[str, float], *, device: float | None = 1.0) -> Any:
     """Answer a fio command with a report of ``rates[--name]`` (MiB/s, or files a second) over one second."""
 
     def answer(argv: tuple[str, ...]) -> str:
         name = next(word for word in argv if word.startswith("--name=")).removeprefix("--name=")
         engine = next(word for word in argv if word.startswith("--ioengine=")).removeprefix("--ioengine=")
-        key = engine if engine in rates else name + ("" if "--direct=0" not in argv else " cached")
+        key = engine if engine in rates else name + (" cached" if "--direct=0" in argv else "")
         report = json.loads(json.dumps(CAPTURED))
         moved = int(rates[key] * MIB)
         operations = int(rates[key])
         report["jobs"][0]["read"] = {"io_bytes": moved, "runtime": 1000, "total_ios": operations, "bw_bytes": moved}
-        report["disk_util"][0]["read_sectors"] = int(moved * device) // 512
+        if device is None:
+            del report["disk_util"]
+        else:
+            report["disk_util"][0]["read_sectors"] = int(moved * device) // 512
         return json.dumps(report)
 
     return answer
 
 
-def storage(rates: Mapping[str, float], *, device: float = 1.0, others: Mapping[str, float] | None = None) -> Storage:
-    """A storage whose nodes measure ``rates``, node02 ``others`` when given."""
+def storage(
+    rates: Mapping[str, float],
+    *,
+    device: float = 1.0,
+    others: Mapping[str, float] | None = None,
+    raw: Mapping[str, float] = RAW,
+) -> Storage:
+    """A storage whose nodes measure ``rates``, node02 ``others`` when given, over a medium of ``raw``."""
     nodes = {
-        "controller": {("mkdir",): "", ("rm",): ""},
+        "controller": {("mkdir",): "", ("rm",): "", ("fio",): fio(raw)},
         "node01": {("mkdir",): "", ("fio",): fio(rates, device=device)},
         "node02": {("mkdir",): "", ("fio",): fio(others or rates, device=device)},
     }
     cluster = fake_cluster(nodes)
-    return Storage(cluster, Medium(cluster["node01"], "/raw", "pretended"))
+    return Storage(cluster, Medium(cluster.controller, "/raw", "pretended"))
 
 
 @pytest.fixture
@@ -76,11 +79,19 @@ def baseline(tmp_path: Path) -> Baseline:
 SCRATCH = "/mnt/shared/.ai-how-x"
 
 
+def writing(*args: Any, **kwargs: Any) -> task041.Compared:
+    return task041.beside_the_medium(storage(*args, **kwargs), SCRATCH, task041.WRITE)
+
+
+def reading(*args: Any, **kwargs: Any) -> task041.Compared:
+    return task041.beside_the_medium(storage(*args, **kwargs), SCRATCH, task041.READ)
+
+
 @pytest.mark.seen_to_fail("STO-18")
 def test_a_slow_write_is_red(evidence: Evidence, measure: Measurements) -> None:
-    task041.test_sequential_write(storage({"seq-write": 200}), RAW, SCRATCH, evidence, measure)
+    task041.test_sequential_write(writing({"seq-write": 200}), evidence, measure)
     with pytest.raises(LimitExceeded, match=r"storage\.seq_write is 40 MiB/s, expected at least 250 MiB/s"):
-        task041.test_sequential_write(storage({"seq-write": 20}), RAW, SCRATCH, evidence, measure)
+        task041.test_sequential_write(writing({"seq-write": 20}), evidence, measure)
     assert evidence.samples
 
 
@@ -88,27 +99,29 @@ def test_a_slow_write_is_red(evidence: Evidence, measure: Measurements) -> None:
 def test_a_slow_read_is_red_and_a_cached_one_invalid(
     evidence: Evidence, measure: Measurements, baseline: Baseline
 ) -> None:
-    task041.test_sequential_read(storage({"seq-read": 450}), RAW, SCRATCH, evidence, measure, baseline)
+    task041.test_sequential_read(reading({"seq-read": 450}), evidence, measure, baseline)
     with pytest.raises(LimitExceeded, match=r"storage\.seq_read is 100 MiB/s"):
-        task041.test_sequential_read(storage({"seq-read": 50}), RAW, SCRATCH, evidence, measure, baseline)
+        task041.test_sequential_read(reading({"seq-read": 50}), evidence, measure, baseline)
     with pytest.raises(InvalidMeasurement, match=r"storage\.seq_read is 10000 MiB/s"):
-        task041.test_sequential_read(storage({"seq-read": 5000}), RAW, SCRATCH, evidence, measure, baseline)
+        task041.test_sequential_read(reading({"seq-read": 5000}), evidence, measure, baseline)
 
 
 @pytest.mark.seen_to_fail("STO-20")
 def test_nodes_that_hinder_each_other_are_red(evidence: Evidence, measure: Measurements) -> None:
-    task041.test_scaling(storage({"seq-write": 240}), RAW, SCRATCH, evidence, measure)
+    alone = storage({"seq-write": 240})
+    task041.test_scaling(alone, writing({"seq-write": 240}), SCRATCH, evidence, measure)
+    hindered = writing({"seq-write": 240}, others={"seq-write": 1})
     with pytest.raises(LimitExceeded, match=r"storage\.scaling_efficiency is 0\.5"):
-        task041.test_scaling(storage({"seq-write": 240}, others={"seq-write": 1}), RAW, SCRATCH, evidence, measure)
+        task041.test_scaling(alone, hindered, SCRATCH, evidence, measure)
 
 
 @pytest.mark.seen_to_fail("STO-21")
 @pytest.mark.parametrize("engine", ["filecreate", "filestat", "filedelete"])
 def test_slow_metadata_is_red(evidence: Evidence, measure: Measurements, engine: str) -> None:
-    good, bad = storage({engine: RAW.metadata[engine] / 2}), storage({engine: 100})
-    task041.test_metadata(good, RAW, SCRATCH, evidence, measure, engine)
+    good, bad = storage({engine: RAW[engine] / 2}), storage({engine: 100})
+    task041.test_metadata(good, SCRATCH, evidence, measure, engine)
     with pytest.raises(LimitExceeded, match=rf"storage\.metadata\.{engine} is 200 ops/s"):
-        task041.test_metadata(bad, RAW, SCRATCH, evidence, measure, engine)
+        task041.test_metadata(bad, SCRATCH, evidence, measure, engine)
 
 
 @pytest.mark.seen_to_fail("STO-22")
@@ -124,36 +137,54 @@ def test_small_io_that_fell_back_is_red(
 
 @pytest.mark.seen_to_fail("STO-23")
 def test_a_parallel_file_system_slower_than_one_directory_is_red(evidence: Evidence, measure: Measurements) -> None:
-    task041.test_faster_than_the_host_directory(storage({"seq-read": 600}), RAW, SCRATCH, evidence, measure)
+    task041.test_faster_than_one_directory(reading({"seq-read": 600}), evidence, measure)
     with pytest.raises(LimitExceeded, match=r"storage\.vs_single_directory is 0\.8"):
-        task041.test_faster_than_the_host_directory(storage({"seq-read": 400}), RAW, SCRATCH, evidence, measure)
+        task041.test_faster_than_one_directory(reading({"seq-read": 400}), evidence, measure)
 
 
 @pytest.mark.seen_to_fail("STO-24")
 def test_a_regression_is_red(evidence: Evidence, measure: Measurements, baseline: Baseline) -> None:
     Baseline(baseline.path, "before").keep("storage.seq_read.fraction", 0.9)
-    task041.test_no_regression(storage({"seq-read": 450}), RAW, SCRATCH, evidence, measure, baseline)
+    task041.test_no_regression(reading({"seq-read": 450}), evidence, measure, baseline)
     with pytest.raises(LimitExceeded, match=r"storage\.regression is 0\.66"):
-        task041.test_no_regression(storage({"seq-read": 300}), RAW, SCRATCH, evidence, measure, baseline)
+        task041.test_no_regression(reading({"seq-read": 300}), evidence, measure, baseline)
 
 
 def test_a_regression_without_a_baseline_is_no_pass(
     evidence: Evidence, measure: Measurements, baseline: Baseline
 ) -> None:
     with pytest.raises(AssertionError, match="no figure of an earlier run"):
-        task041.test_no_regression(storage({"seq-read": 450}), RAW, SCRATCH, evidence, measure, baseline)
+        task041.test_no_regression(reading({"seq-read": 450}), evidence, measure, baseline)
 
 
 @pytest.mark.seen_to_fail("STO-25")
 def test_figures_from_a_cache_are_found_out(evidence: Evidence) -> None:
     limits = load_limits("local")
-    rates = {"seq-read": 900.0, "seq-read cached": 9000.0}
-    task041.test_measurement_is_sound(storage(rates), RAW, SCRATCH, evidence, limits)
-    with pytest.raises(AssertionError, match=r"^node01: fio claims 900 MiB read .* moved 90 MiB"):
-        task041.test_measurement_is_sound(storage(rates, device=0.1), RAW, SCRATCH, evidence, limits)
-    tame = replace(RAW, read=9000.0)
-    with pytest.raises(AssertionError, match=r"^node01: a read from memory \(9000 MiB/s\) passes"):
-        task041.test_measurement_is_sound(storage(rates), tame, SCRATCH, evidence, limits)
+
+    def check(rates: Mapping[str, float], *, device: float | None = 1.0) -> None:
+        made = storage(rates, device=device)
+        seen = task041.beside_the_medium(made, SCRATCH, task041.READ)
+        task041.test_measurement_is_sound(made, seen, SCRATCH, evidence, limits)
+
+    rates = {"seq-read": 450.0, "seq-read cached": 9000.0}
+    check(rates)
+    with pytest.raises(AssertionError, match=r"^node01: fio claims 450 MiB, .* moved 45 MiB: direct I/O is not"):
+        check(rates, device=0.1)
+    with pytest.raises(AssertionError, match=r"^node01: fio saw no block device below /mnt/shared"):
+        check(rates, device=None)
+    # Whatever it claims, a read from memory that neither the devices nor the ceiling tell from a real one is red.
+    with pytest.raises(AssertionError, match=r"^node01: a read from memory \(950 MiB/s\) passes"):
+        check({"seq-read": 450.0, "seq-read cached": 950.0})
+
+
+@pytest.mark.seen_to_fail("STO-18", "STO-19")
+def test_a_figure_that_the_devices_do_not_confirm_is_red(
+    evidence: Evidence, measure: Measurements, baseline: Baseline
+) -> None:
+    with pytest.raises(AssertionError, match=r"^node01: fio claims 200 MiB, .* moved 20 MiB: the figures come from"):
+        task041.test_sequential_write(writing({"seq-write": 200}, device=0.1), evidence, measure)
+    with pytest.raises(AssertionError, match=r"^node01: fio claims 450 MiB, .* moved 45 MiB: the figures come from"):
+        task041.test_sequential_read(reading({"seq-read": 450}, device=0.1), evidence, measure, baseline)
 
 
 @pytest.mark.seen_to_fail("STO-35")
@@ -182,15 +213,14 @@ def test_scaling_needs_two_nodes(evidence: Evidence, measure: Measurements) -> N
     config = cluster.config.model_copy(update={"nodes": cluster.config.nodes[:2]})
     alone = Storage(fake_cluster({}, config=config))
     with pytest.raises(AssertionError, match="^local: one compute node; scaling needs at least two"):
-        task041.test_scaling(alone, RAW, SCRATCH, evidence, measure)
+        task041.test_scaling(alone, writing({"seq-write": 240}), SCRATCH, evidence, measure)
 
 
-def test_ceilings_are_measured_with_as_many_writers_as_nodes() -> None:
-    rates = {"seq-write": 500, "seq-read": 1000, "filecreate": 20_000, "filestat": 50_000, "filedelete": 10_000}
-    made = storage(rates)
-    assert made.raw
-    measured = task041.measure_ceilings(made.raw, writers=2)
-    assert (measured.write, measured.read) == (500, 1000)
-    assert measured.metadata == RAW.metadata
-    calls = [call.argv for call in made.raw.node.transport.calls]  # type: ignore[attr-defined]  # a FakeTransport
-    assert all("--numjobs=2" in argv and "--directory=/raw" in argv for argv in calls)
+def test_the_pair_in_the_middle_counts() -> None:
+    made = storage({"seq-write": 200})
+    bare = FakeTransport("controller", {("fio",): [fio({"seq-write": rate}) for rate in (4000, 400, 100)]})
+    made.cluster.controller.transport = bare
+    compared = task041.beside_the_medium(made, SCRATCH, task041.WRITE)
+    assert (compared.reached, compared.ceiling) == (400, 400)
+    assert all("--numjobs=2" in call.argv and "--directory=/raw" in call.argv for call in bare.calls)
+    assert len(compared.results) == 3 * task041.PASSES
