@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack, cast
 
+from pytest_ai_how.cluster import Nodes
 from pytest_ai_how.errors import AiHowError, CommandTimeout, TransportError
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.node import Node
@@ -60,6 +61,14 @@ def judged() -> Iterator[None]:
         raise
     except AiHowError as error:
         raise AssertionError(str(error)) from error
+
+
+def on_each(nodes: Nodes, look: Callable[[Node], None]) -> None:
+    """Look at several nodes at once; the first that is wrong, in the order of the file, is the failure."""
+    try:
+        nodes.map(look)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 def declared() -> tuple[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.apptainer import CONFIG, POLICY, Apptainer, release
 from pytest_ai_how.services.registry import Registry
 
-from ._containers import declared, inside, judged, python
+from ._containers import declared, inside, judged, on_each, python
 
 pytestmark = pytest.mark.requires("apptainer")
 
@@ -126,7 +126,7 @@ def test_exec_run_binds_tmp_home(apptainer: Apptainer, registry: Registry, evide
             f"{ran.stderr.strip()[-200:]}"
         )
 
-    _on_each(apptainer, look)
+    on_each(apptainer.cluster.on("compute"), look)
 
 
 @pytest.mark.check("CON-06")
@@ -154,7 +154,7 @@ def test_namespaces(apptainer: Apptainer, registry: Registry, evidence: Evidence
                     f"own, as {CONFIG} says"
                 )
 
-    _on_each(apptainer, look)
+    on_each(apptainer.cluster.on("compute"), look)
 
 
 @pytest.mark.check("CON-20")
@@ -185,7 +185,7 @@ def test_environment(apptainer: Apptainer, registry: Registry, evidence: Evidenc
             leaks = _leaks(seen, there.home)
             assert not leaks, f"{node.name}: with --containall a container sees {leaks}; expected nothing of its caller"
 
-    _on_each(apptainer, look)
+    on_each(apptainer.cluster.on("compute"), look)
 
 
 @pytest.mark.check("CON-24")
@@ -215,11 +215,3 @@ def _leaks(seen: dict[str, Any], home: str) -> str:
     """What a contained process sees of its caller, in words."""
     found = [f"AI_HOW_SECRET in {where}" for where in ("names", "others") if "AI_HOW_SECRET" in seen[where]]
     return ", ".join(found + ([f"{home}/witness"] if seen["witnesses"][home] else []))
-
-
-def _on_each(apptainer: Apptainer, look: Callable[[Node], None]) -> None:
-    """Look at all compute nodes at once; the first that is wrong is the failure."""
-    try:
-        apptainer.cluster.on("compute").map(look)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None

@@ -49,6 +49,7 @@ print(
             "container": os.environ.get("APPTAINER_CONTAINER", ""),
             "user": os.getuid(),
             "pid": os.getpid(),
+            "affinity": sorted(os.sched_getaffinity(0)),
             "home": os.environ.get("HOME", ""),
             "folder": str(Path.cwd()),
             "interpreter": sys.executable,
