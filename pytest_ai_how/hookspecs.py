@@ -42,6 +42,7 @@ def pytest_ai_how_configure(config: ClusterConfig) -> None:
 @pytest.hookspec
 def pytest_ai_how_services() -> Mapping[str, Callable[[Cluster], Service]]:
     """Return services of your own by name, each made from the cluster when ``bringup.ready(name)`` first asks."""
+    return {}
 
 
 @pytest.hookspec
@@ -50,6 +51,7 @@ def pytest_ai_how_capabilities(config: ClusterConfig, facts: HostFacts) -> Mappi
 
     Names that the product does not know become known to ``@pytest.mark.requires``. Runs once, on the controller.
     """
+    return {}
 
 
 @pytest.hookspec

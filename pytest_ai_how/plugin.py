@@ -59,6 +59,16 @@ def _distribute(config: pytest.Config, plan: bool) -> None:
         )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Where the distribution is ours, so is the scheduler."""
+    if not config.stash.get(ORDERED, False):
+        return None
+    from pytest_ai_how.skin.schedule import OrderedGroups
+
+    return OrderedGroups(config, log)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks; with ``--cluster``, read the configuration and start our part."""
     for line in MARKS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,11 +22,13 @@ from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
 from pytest_ai_how.skin.crew import Crew, Orders
-from pytest_ai_how.skin.keys import CREW, DISTRIBUTION
+from pytest_ai_how.skin.keys import CREW, DISTRIBUTION, ORDERED
 from pytest_ai_how.skin.ledger import DURATIONS, Ledger
 from pytest_ai_how.skin.own import looked_absent
 from pytest_ai_how.skin.plan import plan
 from pytest_ai_how.skin.settings import Settings
+
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Controller:
@@ -40,7 +42,7 @@ class Controller:
         self._ledger: Ledger | None = None
         self._report: RunReport | None = None
         self._kept = False
-        self._former_handler: signal.Handlers | None = None
+        self._former_handler: Handler = None
 
     # the beginning
 
@@ -51,7 +53,7 @@ class Controller:
             return
         try:
             self._start()
-        except AiHowError as error:
+        except (AiHowError, OSError) as error:
             self._abandon()
             raise pytest.UsageError(str(error)) from error
         except BaseException:
@@ -95,6 +97,7 @@ class Controller:
             folder=Path(self._settings.reports) / run_id,
             absent={name: why for name, why in absent.items() if why},
             known=tuple(known),
+            ordered=self._pytest_config.stash.get(ORDERED, False),
         )
 
     @pytest.hookimpl(optionalhook=True)

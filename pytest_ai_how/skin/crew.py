@@ -29,7 +29,8 @@ class Orders:
     """What the controller decided for all processes: same run, same configuration, same absent capabilities.
 
     ``driver`` is the one that was chosen, ``folder`` the run's folder of reports, ``absent`` reasons by capability,
-    ``known`` the capabilities that other plugins added.
+    ``known`` the capabilities that other plugins added. ``ordered`` says that several workers are handed the tests in
+    our order.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Orders:
     folder: Path
     absent: Mapping[str, str]
     known: tuple[str, ...] = ()
+    ordered: bool = False
 
     def to_json(self) -> str:
         """As text, for an xdist worker."""
@@ -50,6 +52,7 @@ class Orders:
             "folder": str(self.folder),
             "absent": dict(self.absent),
             "known": list(self.known),
+            "ordered": self.ordered,
         }
         return json.dumps(data)
 
@@ -65,6 +68,7 @@ class Orders:
             Path(data["folder"]),
             data["absent"],
             tuple(data["known"]),
+            data["ordered"],
         )
 
     @property

@@ -3,64 +3,77 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.lease.locks import Locks
 from pytest_ai_how.report.model import Verdict
 
 # A gate that was not passed leaves nothing to build on; one without evidence may well hold.
 _SHUT = (Verdict.FAILED, Verdict.BROKEN, Verdict.BLOCKED)
+# Seconds. A gate may bring the whole cluster up, images and all.
+LONGEST_GATE = 3600.0
 
 
 class Gates:
-    """The gates of a run: an append-only file of outcomes and, while a gate runs, a lock that the kernel drops."""
+    """The gates among the selected checks, and an append-only file of their outcomes in the run's folder.
 
-    def __init__(self, folder: Path, ids: Iterable[str]) -> None:
+    ``awaited`` says of how many tests a gate consists that others wait for. Whoever waits must run after them in the
+    order in which tests are handed out: then no two workers wait for each other.
+    """
+
+    def __init__(self, folder: Path, ids: Iterable[str], awaited: Mapping[str, int]) -> None:
         self.ids = frozenset(ids)
+        self._awaited = dict(awaited)
         self._locks = Locks(folder)
         self._file = folder / "gates.jsonl"
 
-    @contextmanager
-    def running(self, checks: Iterable[str]) -> Iterator[None]:
-        """Let those who wait for one of ``checks`` know that it runs now. A gate may be several tests at once."""
-        with ExitStack() as stack:
-            for check in sorted(self.ids.intersection(checks)):
-                stack.enter_context(self._locks.hold(_lock(check), shared=True))
-            yield
-
     def wait_for(self, gates: Iterable[str]) -> None:
-        """Wait until none of ``gates`` is running anywhere.
+        """Wait until all tests of those of ``gates`` that are awaited have ended, on whichever worker.
 
-        One that has not begun is not waited for: with its group it may be queued behind the caller.
+        Raises :class:`~pytest_ai_how.errors.DeadlineExceeded` after an hour.
         """
-        for gate in sorted(self.ids.intersection(gates)):
-            with self._locks.hold(_lock(gate)):
-                pass
+        wanted = sorted(set(gates).intersection(self._awaited))
+        if not wanted:
+            return
+
+        def open_ones() -> list[str]:
+            ended = Counter(entry["gate"] for entry in self._entries())
+            return [gate for gate in wanted if ended[gate] < self._awaited[gate]]
+
+        wait_for(
+            lambda: not open_ones(),
+            within=LONGEST_GATE,
+            what="all gates run",
+            where="gates",
+            every=0.02,
+            at_most=0.2,
+            last_seen=lambda: f"{', '.join(open_ones())} still open",
+        )
 
     def note(self, checks: Iterable[str], verdict: Verdict, reason: str) -> None:
-        """Write down the outcome of a test of ``checks`` that bars what waits for them."""
-        shut = sorted(self.ids.intersection(checks)) if verdict in _SHUT else []
-        if not shut:
+        """Write down that a test of ``checks`` ended, and how."""
+        gates = sorted(self.ids.intersection(checks))
+        if not gates:
             return
         first = reason.strip().splitlines()[0] if reason.strip() else ""
-        lines = "".join(json.dumps({"gate": gate, "verdict": verdict, "reason": first}) + "\n" for gate in shut)
+        lines = "".join(json.dumps({"gate": gate, "verdict": verdict, "reason": first}) + "\n" for gate in gates)
         with self._locks.hold("gates.lock"), self._file.open("a", encoding="utf-8") as file:
             file.write(lines)
 
     def why_shut(self, gates: Iterable[str]) -> str:
         """The first of ``gates`` that did not pass in this run, in words; empty when none is known not to."""
         wanted = self.ids.intersection(gates)
-        if not wanted or not self._file.exists():
-            return ""
-        with self._locks.hold("gates.lock", shared=True):
-            lines = self._file.read_text(encoding="utf-8").splitlines()
-        for entry in map(json.loads, lines):
-            if entry["gate"] in wanted:
+        for entry in self._entries() if wanted else ():
+            if entry["gate"] in wanted and entry["verdict"] in _SHUT:
                 return f"gate {entry['gate']} {entry['verdict']}: {entry['reason']}"
         return ""
 
-
-def _lock(check: str) -> str:
-    return f"gate-{check}.lock"
+    def _entries(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        with self._locks.hold("gates.lock", shared=True):
+            return [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]

@@ -67,7 +67,7 @@ def _mark(items: Sequence[pytest.Item], sets: _Sets, linked: Iterable[int]) -> i
             continue
         count += 1
         # xdist joins the names of all groups of an item, so every member needs them all.
-        names = {name for index in members[root] for name in _groups(items[index])} or {items[root].nodeid}
+        names = {name for index in members[root] for name in _groups(items[index])} or {f"dependencies-{count}"}
         for index in members[root]:
             for name in sorted(names.difference(_groups(items[index]))):
                 items[index].add_marker(pytest.mark.xdist_group(name))

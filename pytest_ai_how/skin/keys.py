@@ -19,6 +19,7 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 CLUSTER: pytest.StashKey[ClusterConfig] = pytest.StashKey()
 CREW: pytest.StashKey[Crew] = pytest.StashKey()
 DISTRIBUTION: pytest.StashKey[str] = pytest.StashKey()
+ORDERED: pytest.StashKey[bool] = pytest.StashKey()
 
 # of a test item
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from pytest_ai_how.report.redact import Redactor
 from pytest_ai_how.report.writer_json import write_json
 from pytest_ai_how.shell import quote
 from pytest_ai_how.skin.crew import Orders
+from pytest_ai_how.skin.gates import Gates
+from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, unpack
 
 DURATIONS = "ai_how/durations"
@@ -52,7 +55,12 @@ class Ledger:
             result = unpack(text, self._orders.parts)
             self._results[report.nodeid] = result
         elif report.when not in ("setup", "call", "teardown"):
-            self._crashed[report.nodeid] = str(report.longrepr)
+            self._crashed[report.nodeid] = reason = str(report.longrepr)
+            # Nobody else can tell those who wait for it.
+            ids = Collection.read(self._orders.parts).ids_of(report.nodeid)
+            Gates(self._orders.parts, ids, {}).note(ids, Verdict.BROKEN, reason)
+            crashed = CheckResult(nodeid=report.nodeid, verdict=Verdict.BROKEN, ids=ids, reason=reason)
+            Outcomes(self._orders.parts).note(report.nodeid, crashed)
 
     def trouble(self, text: str) -> None:
         """Note why the run cannot judge, whatever its checks say."""
@@ -138,10 +146,10 @@ class Ledger:
 
 def written_checks() -> set[str]:
     """The rows for which our own suites have a test, by the text of the suites."""
-    from pytest_ai_how import suites
+    spec = find_spec("pytest_ai_how.suites")
 
     found: set[str] = set()
-    for root in suites.__path__:
+    for root in (spec.submodule_search_locations or ()) if spec else ():
         for path in Path(root).rglob("test_*.py"):
             for arguments in _MARK.findall(path.read_text(encoding="utf-8")):
                 found.update(_ID.findall(arguments))

@@ -12,6 +12,7 @@ MARKS = (
     "on(role): run the test once for each node that has the role; the fixture 'node' is that node",
     "requires(*capabilities): not applicable where the cluster lacks one of them",
     "exclusive: nothing else of the run uses the cluster meanwhile (measurements, faults)",
+    "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
     "disruptive: breaks something on purpose: exclusive, last in its phase, only on a cluster that we made",
 )
 _ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d\d")

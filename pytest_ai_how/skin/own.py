@@ -76,7 +76,7 @@ def baseline_of(config: ClusterConfig, run_id: str) -> Baseline:
 
 def looked_absent(config: ClusterConfig, driver: str, run_id: str) -> dict[str, str]:
     """Capabilities that only a look at this host can tell, when they are absent, with the reason."""
-    found = {}
+    found: dict[str, str] = {}
     if config.storage.kind == "none":
         return found
     if reason := why_no_raw_medium(config, driver):

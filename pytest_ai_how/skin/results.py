@@ -51,6 +51,10 @@ class Collection:
     selected: Mapping[str, Selected]
     deselected: tuple[str, ...]
 
+    def ids_of(self, nodeid: str) -> tuple[str, ...]:
+        """The checks of a selected test; none when it is not known."""
+        return self.selected[nodeid].ids if nodeid in self.selected else ()
+
     def write(self, parts: Path) -> None:
         """Write it down, unless another worker has: all collect the same."""
         target = parts / _COLLECTION

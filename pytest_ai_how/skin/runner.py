@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
+from typing import NoReturn
 
 import pytest
 
 from pytest_ai_how.catalogue import Catalogue, load_catalogue
-from pytest_ai_how.phases import gate_depths, rank_of
+from pytest_ai_how.phases import PHASES, gate_depths, rank_of
 from pytest_ai_how.report.model import CheckResult, Verdict
 from pytest_ai_how.skin.crew import Crew
 from pytest_ai_how.skin.gates import Gates
 from pytest_ai_how.skin.groups import group_dependencies, tell_dependency
 from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, PLAIN_ID, TRIAL
 from pytest_ai_how.skin.marks import ids_of, requirements
+from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
-from pytest_ai_how.skin.trial import Blocked, NotApplicable, Trial, judge
+from pytest_ai_how.skin.trial import Blocked, Trial, judge
 
 # Verdicts that pytest has no outcome for: the line that stands for the traceback.
 _IN_WORDS = (Verdict.BLOCKED, Verdict.NO_EVIDENCE)
@@ -31,6 +34,7 @@ class Runner:
         self._deselected: list[str] = []
         self._gates_of: dict[str, tuple[str, ...]] = {}
         self._gate_ids: Iterable[str] = ()
+        self._awaited: Counter[str] = Counter()
         self._gates: Gates | None = None
 
     @property
@@ -59,6 +63,7 @@ class Runner:
         """Group before xdist names the groups, order after others deselected."""
         for item in items:
             item.stash[PLAIN_ID] = item.nodeid
+            item.extra_keyword_matches.update(ids_of(item))  # -k SLU-12
         group_dependencies(items)
         yield
         self._order(items)
@@ -70,12 +75,18 @@ class Runner:
         depths = gate_depths(checks, lambda check: self._gates_of[check])
         self._gate_ids = depths
 
+        first = {item for item, found in ids.items() if depths.keys() & set(found) and not self._disruptive(item)}
+        # Handed out before all else, one by one, so that others can wait for them; a group may hold anything.
+        alone = {item for item in first if not item.get_closest_marker("xdist_group")}
+        late = {check for item in ids.keys() - alone for check in ids[item]}
+        self._awaited = Counter(check for item in alone for check in ids[item] if check in depths.keys() - late)
+
         def place(item: pytest.Item) -> tuple[int, int, bool]:
-            disruptive = self._disruptive(item)
-            depth = min((depths[check] for check in ids.get(item, ()) if check in depths), default=None)
-            if depth is not None and not disruptive:
-                return -1, depth, False
-            return rank_of(str(item.path)), 0, disruptive
+            if _closing(item):
+                return len(PHASES) + 1, 0, True
+            if item in first:
+                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), False
+            return rank_of(str(item.path)), 0, self._disruptive(item)
 
         items.sort(key=place)
 
@@ -88,7 +99,7 @@ class Runner:
         if CREW not in self._config.stash:
             return
         parts = self._crew.orders.parts
-        self._gates = Gates(parts, self._gate_ids)
+        self._gates = Gates(parts, self._gate_ids, self._awaited if self._crew.orders.ordered else {})
         selected = {
             item.nodeid: Selected(item.stash[PLAIN_ID], ids_of(item), _location(item)) for item in session.items
         }
@@ -102,10 +113,10 @@ class Runner:
         ids = ids_of(item)
         item.stash[TRIAL] = Trial(strict=bool(ids))
         assert self._gates is not None  # made when collection finished
-        with ExitStack() as stack:
-            self._gates.wait_for(self._barriers(ids))
-            stack.enter_context(self._gates.running(ids))
-            stack.enter_context(self._crew.lease.using(exclusive=self._exclusive(item)))
+        self._gates.wait_for(self._barriers(ids))
+        # Who judges the run waits for others, which may want the cluster alone.
+        alone = self._crew.lease.using(exclusive=self._exclusive(item)) if not _closing(item) else nullcontext()
+        with alone:
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -114,12 +125,13 @@ class Runner:
         ids = ids_of(item)
         for capability in self._required(item, ids):
             if reason := self._crew.orders.why_absent(capability):
-                raise NotApplicable(f"not applicable: capability '{capability}' is absent: {reason}")
+                _excuse(item, f"not applicable: capability '{capability}' is absent: {reason}")
         why_not_ours = "" if self._crew.orders.settings.allow_disruptive else self._crew.orders.why_absent("owned")
         if why_not_ours and self._disruptive(item):
-            raise NotApplicable(
+            _excuse(
+                item,
                 f"not applicable: capability 'owned' is absent: {why_not_ours}; "
-                "the check breaks something on purpose: --allow-disruptive runs it all the same"
+                "the check breaks something on purpose: --allow-disruptive runs it all the same",
             )
         assert self._gates is not None
         if shut := self._gates.why_shut(self._barriers(ids)):
@@ -133,9 +145,9 @@ class Runner:
         report = yield
         trial = item.stash[TRIAL]
         if verdict := self._observe(trial, item, call, report):
-            report.ai_how_verdict = verdict.value
+            report.ai_how_verdict = verdict.value  # type: ignore[attr-defined]  # pytest carries what is added
         if report.when == "teardown":
-            report.ai_how_result = self._result(trial, item)
+            report.ai_how_result = self._result(trial, item)  # type: ignore[attr-defined]  # as above
         tell_dependency(item, item.stash.get(PLAIN_ID, item.nodeid), report)
         return report
 
@@ -147,7 +159,7 @@ class Runner:
             del report.wasxfail
             verdict, reason = Verdict.BROKEN, "a check must not be expected to fail (xfail): it would never be red"
         elif call.excinfo is not None and not hasattr(report, "wasxfail"):
-            verdict, reason = judge(call.excinfo.value, strict=trial.strict, when=call.when)
+            verdict, reason = judge(call.excinfo.value, trial, call.when)
         elif trial.strict and call.when == "call" and not _samples(item):
             verdict, reason = Verdict.NO_EVIDENCE, NO_EVIDENCE
         else:
@@ -181,6 +193,7 @@ class Runner:
         )
         assert self._gates is not None
         self._gates.note(ids, trial.verdict, trial.reason)
+        Outcomes(self._crew.orders.parts).note(item.nodeid, result)
         return pack(result, self._crew.orders.parts)
 
     # what an item asks for
@@ -199,6 +212,15 @@ class Runner:
 
     def _exclusive(self, item: pytest.Item) -> bool:
         return item.get_closest_marker("exclusive") is not None or self._disruptive(item)
+
+
+def _excuse(item: pytest.Item, reason: str) -> NoReturn:
+    item.stash[TRIAL].excuse = reason
+    pytest.skip(reason)
+
+
+def _closing(item: pytest.Item) -> bool:
+    return item.get_closest_marker("closing") is not None
 
 
 def _samples(item: pytest.Item) -> int:

@@ -38,6 +38,9 @@ def start_worker(config: pytest.Config, text: str) -> None:
     """Join the run that the controller's orders describe, and register the hooks of an xdist worker."""
     orders = Orders.from_json(text)
     config.stash[CLUSTER] = orders.config
+    if orders.ordered:
+        # A worker parses the command line anew and does not learn of a distribution that was chosen later.
+        config.option.loadgroup = True
     crew = config.stash[CREW] = Crew(config, orders, Lease.join(orders.config.name, orders.run_id))
     config.add_cleanup(crew.close)
     config.pluginmanager.register(OwnAnswers(config), "ai_how_own")

@@ -20,15 +20,15 @@ class Blocked(Exception):  # noqa: N818  pytest shows the name
     """The check is not tried, because what it builds on failed."""
 
 
-class NotApplicable(pytest.skip.Exception):
-    """The cluster lacks a capability that the check requires."""
-
-
 @dataclass(slots=True)
 class Trial:
-    """What a test has come to so far. ``strict``: it is a check, and must not skip or pass without evidence."""
+    """What a test has come to so far.
+
+    ``strict``: it is a check, and must not skip or pass without evidence. ``excuse``: why it is not applicable.
+    """
 
     strict: bool
+    excuse: str = ""
     verdict: Verdict = Verdict.PASSED
     reason: str = ""
     traces: list[str] = field(default_factory=list)
@@ -48,10 +48,10 @@ class Trial:
             self.traces.append(trace)
 
 
-def judge(error: BaseException, *, strict: bool, when: str) -> tuple[Verdict, str]:
+def judge(error: BaseException, trial: Trial, when: str) -> tuple[Verdict, str]:
     """The verdict that an exception in phase ``when`` means, and its reason in one line or more."""
     if isinstance(error, pytest.skip.Exception):
-        return _judge_skip(error, strict=strict)
+        return _judge_skip(error, trial)
     leaves = list(_leaves(error))
     if blocked := [one for one in leaves if isinstance(one, Blocked | StepBlocked)]:
         return Verdict.BLOCKED, words(blocked[0])
@@ -60,13 +60,13 @@ def judge(error: BaseException, *, strict: bool, when: str) -> tuple[Verdict, st
     return Verdict.BROKEN, words(error)
 
 
-def _judge_skip(error: pytest.skip.Exception, *, strict: bool) -> tuple[Verdict, str]:
-    said = error.msg or "no reason given"
-    if isinstance(error, NotApplicable):
-        return Verdict.NOT_APPLICABLE, said
+def _judge_skip(error: BaseException, trial: Trial) -> tuple[Verdict, str]:
+    said = str(error) or "no reason given"
+    if trial.excuse:
+        return Verdict.NOT_APPLICABLE, trial.excuse
     if _raised_by(error, _DEPENDENCY):
         return Verdict.BLOCKED, f"blocked: {said}"
-    if strict:
+    if trial.strict:
         return Verdict.BROKEN, f"skip without a declared capability: {said}"
     return Verdict.NOT_APPLICABLE, f"skipped: {said}"
 

@@ -152,9 +152,14 @@ class Site:
         process = self.start(*args, cluster=cluster, **environ)
         return self.finish(process)
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Outcome:
+    def finish(self, process: subprocess.Popen[str], timeout: float = 60) -> Outcome:
         """Wait for a run."""
-        out, errors = process.communicate(timeout=timeout)
+        try:
+            out, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            out, errors = process.communicate()
+            raise AssertionError(f"pytest did not end within {timeout:g} s\n{out}{errors}") from None
         return Outcome(process.returncode, out, errors, self.folder / "reports")
 
     @property
