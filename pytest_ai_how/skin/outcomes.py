@@ -53,7 +53,7 @@ class Outcomes:
         wait_for(
             all_ended,
             within=within,
-            what="the end of all other tests",
+            what="through with all other tests",
             where="this run",
             last_seen=lambda: f"still open: {', '.join(one for one in wanted if one not in found)}",
             cure="look at what that test waits for",

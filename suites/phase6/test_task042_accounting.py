@@ -90,6 +90,7 @@ def test_gpus_are_accounted(slurm: Slurm, evidence: Evidence) -> None:
 @pytest.mark.exclusive
 @pytest.mark.disruptive
 @pytest.mark.check("SLU-29")
+@pytest.mark.requires("shared-storage")
 @pytest.mark.requires("owned")
 def test_slurmdbd_outage(slurm: Slurm, evidence: Evidence) -> None:
     """While slurmdbd is away jobs run; when it is back their records arrive."""
