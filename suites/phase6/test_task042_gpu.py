@@ -81,11 +81,9 @@ def test_gres_count_equals_the_devices(slurm: Slurm, evidence: Evidence) -> None
 @pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_a_job_with_one_gpu_sees_one(slurm: Slurm, evidence: Evidence) -> None:
-    """A job that asked for one GPU may open exactly one, and is told which."""
+    """A job that asked for one GPU may open exactly one, is told which, and, if it is a real one, computes on it."""
     node = next(iter(gpu_nodes(slurm)))
     seen = probe(slurm, evidence, node, 1)
-    kind = next((each.gpus.kind for each in slurm.cluster.config.nodes if each.name == node and each.gpus), "unknown")
-    evidence.attach("GPUs", f"{kind}" + ("; computing needs gpu.real" if kind == "simulated" else ""))
     assert len(seen.allowed) == 1, (
         f"{node}: job {seen.run.id} with gres=gpu:1 may open {seen.allowed or 'no GPU'}, expected exactly one "
         f"(answers: {dict(seen.devices)}); do: check ConstrainDevices in cgroup.conf"
@@ -97,6 +95,26 @@ def test_a_job_with_one_gpu_sees_one(slurm: Slurm, evidence: Evidence) -> None:
     visible = seen.environment.get("CUDA_VISIBLE_DEVICES", "")
     assert len(visible.split(",")) == 1, f"{node}: job {seen.run.id} has CUDA_VISIBLE_DEVICES={visible!r}, expected one"
     assert visible, f"{node}: job {seen.run.id} has no CUDA_VISIBLE_DEVICES, expected one index"
+    if gpu_kind(slurm, node) == "simulated":
+        evidence.attach("computing", f"{node}: not put to the test: its GPUs are simulated; it needs gpu.real")
+    else:
+        computes(slurm, evidence, node)
+
+
+def gpu_kind(slurm: Slurm, node: str) -> str:
+    """What kind of GPUs the cluster's YAML says a node has; real ones where it says nothing."""
+    gpus = slurm.cluster[node].config.gpus
+    return gpus.kind if gpus else "nvidia"
+
+
+def computes(slurm: Slurm, evidence: Evidence, node: str) -> None:
+    """Run a kernel in a job with one GPU and compare all that it computed."""
+    job = JobSpec(payload("gpu_compute.py"), name="gpu-compute", nodelist=node, mem=1024, gres="gpu:1")
+    run = completed(run_job(slurm, evidence, job))
+    told = json.loads(run.stdout)
+    assert told["devices"] == 1, f"{node}: job {run.id} with gres=gpu:1 has {told['devices']} CUDA devices, expected 1"
+    assert told["computed"], f"{node}: job {run.id} computed nothing"
+    assert not told["wrong"], f"{node}: job {run.id} has {told['wrong']} of {told['computed']} numbers wrong"
 
 
 @pytest.mark.check("SLU-33")

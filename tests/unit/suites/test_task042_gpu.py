@@ -62,6 +62,19 @@ def test_a_job_that_sees_a_gpu_too_many_or_the_wrong_one(evidence: Evidence) -> 
         checks.test_a_job_with_one_gpu_sees_one(fake_slurm([untold]), evidence)
 
 
+@pytest.mark.seen_to_fail("SLU-32")
+def test_a_real_gpu_that_computes_wrongly(evidence: Evidence) -> None:
+    def compute(devices: int, wrong: int) -> None:
+        said = json.dumps({"devices": devices, "computed": 65536, "wrong": wrong})
+        checks.computes(fake_slurm([FakeJob("gpu-compute", 5, said)]), evidence, "node01")
+
+    compute(1, 0)
+    with pytest.raises(AssertionError, match=r"^node01: job 5 with gres=gpu:1 has 2 CUDA devices, expected 1"):
+        compute(2, 0)
+    with pytest.raises(AssertionError, match=r"^node01: job 5 has 3 of 65536 numbers wrong"):
+        compute(1, 3)
+
+
 @pytest.mark.seen_to_fail("SLU-33")
 def test_a_job_without_gres_that_sees_a_gpu(evidence: Evidence) -> None:
     def jobs(last: str) -> list[FakeJob]:
