@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pytest
 
 from pytest_ai_how.limits import Limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
-from pytest_ai_how.services.storage import Storage
+from pytest_ai_how.services.storage import Medium, Storage
 from pytest_ai_how.services.storage.baseline import Baseline
-from pytest_ai_how.services.storage.fio import MIB, FioJob, FioReport, aggregate_mib_per_second
+from pytest_ai_how.services.storage.fio import (
+    METADATA_ENGINES,
+    MIB,
+    FioJob,
+    FioReport,
+    MetadataJob,
+    aggregate_mib_per_second,
+)
 from pytest_ai_how.shell import Result
 
 pytestmark = [
@@ -27,7 +33,6 @@ pytestmark = [
 ]
 
 Reports = Mapping[str, tuple[FioReport, Result]]
-MetadataEngine = Literal["filecreate", "filestat", "filedelete"]
 
 #: Odd, so that there is a pass in the middle.
 PASSES = 3
@@ -39,7 +44,7 @@ READ = FioJob("seq-read", "", rw="read", seconds=0.7)
 RANDOM_READ = FioJob("random-read", "", rw="randread", block_kib=4, size_mib=64, seconds=0.5)
 RANDOM_WRITE = FioJob("random-write", "", rw="randwrite", block_kib=4, size_mib=64, seconds=0.5)
 SMALL_FILES = FioJob("small-files", "", rw="write", block_kib=4, size_mib=2, files=500)
-METADATA = FioJob("metadata", "", files=500)
+METADATA = MetadataJob("", files=500)
 CHECKPOINT = FioJob("checkpoint", "", rw="write", block_kib=4096, size_mib=256)
 DATA_LOADER = FioJob("data-loader", "", rw="randread", block_kib=128, size_mib=64, jobs=4, seconds=1)
 
@@ -66,17 +71,44 @@ def beside_the_medium(storage: Storage, scratch: str, job: FioJob) -> Compared:
     more from one second to the next than the two sides of one pair do.
     """
     nodes = storage.cluster.on("compute").names
-    assert storage.raw is not None, "requires('storage.raw') let a cluster without one through"
+    medium = raw_medium(storage)
     pairs: list[Compared] = []
     results: list[Result] = []
     for _ in range(PASSES):
-        bare, result = storage.raw.measure(replace(job, directory=storage.raw.directory, jobs=len(nodes)))
+        bare, result = medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
         reports = storage.fan_out(nodes, scratch, job)
         results += [result, *(one for _, one in reports.values())]
         each = tuple(report for report, _ in reports.values())
-        pairs.append(Compared(together(each, job), rate(bare, job), each, ()))
-    middle = sorted(pairs, key=lambda pair: pair.reached / pair.ceiling)[PASSES // 2]
-    return replace(middle, results=tuple(results))
+        pairs.append(Compared(aggregate_mib_per_second(each), bare.mib_per_second, each, ()))
+    return replace(in_the_middle(pairs), results=tuple(results))
+
+
+def metadata_beside_the_medium(storage: Storage, scratch: str, job: MetadataJob) -> dict[str, Compared]:
+    """As :func:`beside_the_medium`, for files a second by engine."""
+    nodes = storage.cluster.on("compute").names
+    medium = raw_medium(storage)
+    pairs: dict[str, list[Compared]] = {engine: [] for engine in METADATA_ENGINES}
+    results: list[Result] = []
+    for _ in range(PASSES):
+        bare, result = medium.measure_metadata(replace(job, directory=medium.directory, jobs=len(nodes)))
+        reports = storage.fan_out_metadata(nodes, scratch, job)
+        results += [result, *(one for _, one in reports.values())]
+        for engine in METADATA_ENGINES:
+            each = tuple(by_engine[engine] for by_engine, _ in reports.values())
+            rate = sum(report.operations for report in each) / max(report.seconds for report in each)
+            pairs[engine].append(Compared(rate, bare[engine].operations_per_second, each, ()))
+    return {engine: replace(in_the_middle(found), results=tuple(results)) for engine, found in pairs.items()}
+
+
+def in_the_middle(pairs: Sequence[Compared]) -> Compared:
+    """The pair with the median ratio."""
+    return sorted(pairs, key=lambda pair: pair.reached / pair.ceiling)[len(pairs) // 2]
+
+
+def raw_medium(storage: Storage) -> Medium:
+    """Where the bare medium is measured."""
+    assert storage.raw is not None, "requires('storage.raw') let a cluster without one through"
+    return storage.raw
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +121,6 @@ def writing(storage: Storage, scratch: str) -> Compared:
 def reading(storage: Storage, scratch: str) -> Compared:
     """All compute nodes read at once past the page cache; measured once for all checks that judge it."""
     return beside_the_medium(storage, scratch, READ)
-
-
-def rate(report: FioReport, job: FioJob) -> float:
-    """What a job is about: MiB/s, or for metadata files a second."""
-    return report.mib_per_second if job.engine == "psync" else report.operations_per_second
-
-
-def together(reports: Sequence[FioReport], job: FioJob) -> float:
-    """The :func:`rate` of several nodes at once."""
-    if job.engine == "psync":
-        return aggregate_mib_per_second(reports)
-    return sum(report.operations for report in reports) / max(report.seconds for report in reports)
 
 
 def typical_of_one_node(storage: Storage, scratch: str, job: FioJob, evidence: Evidence) -> FioReport:
@@ -128,6 +148,12 @@ def claimed_but_not_moved(report: FioReport) -> str:
     if report.device_read_mib is None or moved >= claimed / 2:
         return ""
     return f"{report.node}: fio claims {claimed:.0f} MiB, but the devices below moved {moved:.0f} MiB"
+
+
+@pytest.fixture(scope="module")
+def metadata(storage: Storage, scratch: str) -> dict[str, Compared]:
+    """All compute nodes create, look up and remove files at once; measured once, by engine."""
+    return metadata_beside_the_medium(storage, scratch, METADATA)
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +205,10 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
 
 
 @pytest.mark.check("STO-21")
-@pytest.mark.parametrize("engine", ["filecreate", "filestat", "filedelete"])
-def test_metadata(
-    storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, engine: MetadataEngine
-) -> None:
+@pytest.mark.parametrize("engine", METADATA_ENGINES)
+def test_metadata(metadata: Mapping[str, Compared], evidence: Evidence, measure: Measurements, engine: str) -> None:
     """Files created, looked up and removed a second by all compute nodes at once."""
-    compared = beside_the_medium(storage, scratch, replace(METADATA, engine=engine))
+    compared = metadata[engine]
     compared.attach(evidence)
     measure.ceiling(f"storage.raw.metadata.{engine}", compared.ceiling, "ops/s")
     measure(f"storage.metadata.{engine}", compared.reached, "ops/s", ceiling=compared.ceiling)

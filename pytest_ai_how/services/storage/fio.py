@@ -22,14 +22,12 @@ class FioJob:
 
     Buffers are refilled with fresh random data for every block, so neither compression nor deduplication below can
     make a medium look faster than it is. I/O bypasses the page cache, or, ``cached``, is served from it on purpose;
-    ``seconds`` > 0 repeats the pass over the file until that much time has gone. ``engine`` ``filecreate``,
-    ``filestat`` or ``filedelete`` measures metadata instead: ``files`` files, no data.
+    ``seconds`` > 0 repeats the pass over the file until that much time has gone.
     """
 
     name: str
     directory: str
     rw: Literal["write", "read", "randwrite", "randread"] = "write"
-    engine: Literal["psync", "filecreate", "filestat", "filedelete"] = "psync"
     block_kib: int = 1024
     size_mib: int = 256
     seconds: float = 0
@@ -40,13 +38,9 @@ class FioJob:
     def argv(self) -> tuple[str, ...]:
         """The command line; the report comes on standard output."""
         argv = [
-            "fio", f"--name={self.name}", f"--directory={self.directory}", f"--ioengine={self.engine}",
+            "fio", f"--name={self.name}", f"--directory={self.directory}", "--ioengine=psync",
             f"--numjobs={self.jobs}", f"--nrfiles={self.files}", "--group_reporting", "--output-format=json",
         ]  # fmt: skip
-        if self.engine != "psync":
-            # One file is opened at a time; with the default all would be open at once.
-            # Files that a run left behind would not be created by the next, only opened.
-            return (*argv, "--rw=read", "--filesize=4k", "--openfiles=1", "--fallocate=none", "--unlink=1")
         argv += [f"--rw={self.rw}", f"--bs={self.block_kib}k", f"--size={self.size_mib}m", "--randrepeat=0"]
         argv += ["--direct=0", "--invalidate=0", "--pre_read=1"] if self.cached else ["--direct=1"]
         if self.rw in ("write", "randwrite"):
@@ -55,7 +49,32 @@ class FioJob:
             # Below the usual limit of 1024 open files a process.
             argv += ["--openfiles=64"]
         if self.seconds:
-            argv += ["--time_based", f"--runtime={self.seconds:g}"]
+            # fio takes whole numbers only; a fraction of a second would count as no time at all.
+            argv += ["--time_based", f"--runtime={round(self.seconds * 1000)}ms"]
+        return tuple(argv)
+
+
+#: fio's engines for metadata (fio(1)): files created, looked up, removed. No data is moved.
+METADATA_ENGINES = ("filecreate", "filestat", "filedelete")
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataJob:
+    """``files`` files a process created, then all looked up, then all removed: one report for each engine."""
+
+    directory: str
+    files: int = 500
+    jobs: int = 1
+
+    def argv(self) -> tuple[str, ...]:
+        """The command line; one engine after the other (``stonewall``) over the same files."""
+        argv = [
+            "fio", f"--directory={self.directory}", f"--numjobs={self.jobs}", f"--nrfiles={self.files}",
+            "--filename_format=metadata.$jobnum.$filenum", "--filesize=4k", "--openfiles=1", "--fallocate=none",
+            "--rw=read", "--group_reporting", "--output-format=json",
+        ]  # fmt: skip
+        for engine in METADATA_ENGINES:
+            argv += [f"--name={engine}", "--stonewall", f"--ioengine={engine}"]
         return tuple(argv)
 
 
@@ -89,13 +108,22 @@ class FioReport:
 
 
 def parse_report(result: Result) -> FioReport:
-    """Read fio's JSON report from the standard output of ``result``.
+    """Read the one job of fio's report, as :func:`parse_reports` does."""
+    return next(iter(parse_reports(result).values()))
+
+
+def parse_reports(result: Result) -> dict[str, FioReport]:
+    """Read fio's JSON report from the standard output of ``result``, by job name.
 
     Raises :class:`~pytest_ai_how.errors.AiHowError`, machine first, when fio failed, printed no report, or measured
     nothing at all.
     """
     report = _load(result)
-    job = report["jobs"][0]
+    disks: list[Mapping[str, Any]] = report.get("disk_util") or []
+    return {str(job["jobname"]): _job_report(job, result, str(report["fio version"]), disks) for job in report["jobs"]}
+
+
+def _job_report(job: Mapping[str, Any], result: Result, version: str, disks: list[Mapping[str, Any]]) -> FioReport:
     side = max((job["read"], job["write"]), key=lambda part: int(part["total_ios"]))
     failed = result.returncode or int(job["error"])
     if failed:
@@ -104,10 +132,9 @@ def parse_report(result: Result) -> FioReport:
     seconds = float(side["runtime"]) / 1000
     if not side["total_ios"] or not seconds:
         raise AiHowError(result.node, f"fio {job['jobname']} measured nothing: no operation completed")
-    disks: list[Mapping[str, Any]] = report.get("disk_util") or []
     return FioReport(
         node=result.node,
-        version=str(report["fio version"]),
+        version=version,
         bytes=int(side["io_bytes"]),
         seconds=seconds,
         operations=int(side["total_ios"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytest_ai_how.cluster import Cluster, Nodes
 from pytest_ai_how.node import Node
-from pytest_ai_how.services.storage.fio import FioJob, FioReport, parse_report
+from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob, parse_report, parse_reports
 from pytest_ai_how.shell import Result
 
 # fio on an idle medium ends in seconds; on a hanging one it must not hold the run.
@@ -27,6 +27,11 @@ class Medium:
         """Run ``job`` here, in the foreground; the report, and the command with its whole output as evidence."""
         result = self.node.run(*job.argv(), check=False, timeout=FIO_TIMEOUT)
         return parse_report(result), result
+
+    def measure_metadata(self, job: MetadataJob) -> tuple[dict[str, FioReport], Result]:
+        """Run ``job`` here; a report by engine, and the command with its whole output as evidence."""
+        result = self.node.run(*job.argv(), check=False, timeout=FIO_TIMEOUT)
+        return parse_reports(result), result
 
 
 class Storage:
@@ -74,13 +79,25 @@ class Storage:
 
     def fan_out(self, nodes: Sequence[str], folder: str, job: FioJob) -> dict[str, tuple[FioReport, Result]]:
         """Run ``job`` on several nodes at once, each in a folder of its own below ``folder``."""
+        return self._nodes(nodes).map(
+            lambda node: (own := self._own(node, folder)).measure(replace(job, directory=own.directory))
+        )
 
-        def one(node: Node) -> tuple[FioReport, Result]:
-            own = f"{folder}/{node.name}"
-            node.run("mkdir", "-p", own)
-            return Medium(node, own, f"{self.kind} on {node.name}").measure(replace(job, directory=own))
+    def fan_out_metadata(
+        self, nodes: Sequence[str], folder: str, job: MetadataJob
+    ) -> dict[str, tuple[dict[str, FioReport], Result]]:
+        """As :meth:`fan_out`, for metadata."""
+        return self._nodes(nodes).map(
+            lambda node: (own := self._own(node, folder)).measure_metadata(replace(job, directory=own.directory))
+        )
 
-        return Nodes(self.cluster[name] for name in nodes).map(one)
+    def _nodes(self, names: Sequence[str]) -> Nodes:
+        return Nodes(self.cluster[name] for name in names)
+
+    def _own(self, node: Node, folder: str) -> Medium:
+        own = f"{folder}/{node.name}"
+        node.run("mkdir", "-p", own)
+        return Medium(node, own, f"{self.kind} on {node.name}")
 
 
 _FINDMNT = ("findmnt", "--json", "--output", "TARGET,SOURCE,FSTYPE,OPTIONS", "--mountpoint")

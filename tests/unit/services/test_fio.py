@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.services.storage.fio import FioJob, FioReport, aggregate_mib_per_second, parse_report
+from pytest_ai_how.services.storage.fio import (
+    METADATA_ENGINES,
+    FioJob,
+    FioReport,
+    MetadataJob,
+    aggregate_mib_per_second,
+    parse_report,
+)
 from pytest_ai_how.shell import Result
 
 DATA = Path(__file__).parents[2] / "data" / "storage"
@@ -23,13 +30,14 @@ def captured(name: str, **job: Any) -> Result:
 
 def test_a_write_is_incompressible_direct_and_synced() -> None:
     argv = FioJob("w", "/mnt/shared/x", rw="write", seconds=1.5).argv()
-    assert {"--refill_buffers", "--direct=1", "--end_fsync=1", "--time_based", "--runtime=1.5"} <= set(argv)
+    assert {"--refill_buffers", "--direct=1", "--end_fsync=1", "--time_based", "--runtime=1500ms"} <= set(argv)
 
 
-def test_metadata_jobs_move_no_data_blocks() -> None:
-    argv = FioJob("m", "/mnt/shared/x", engine="filecreate", files=100).argv()
-    assert "--ioengine=filecreate" in argv
-    assert not [word for word in argv if word.startswith(("--bs=", "--direct="))]
+def test_metadata_engines_follow_each_other_over_the_same_files() -> None:
+    argv = MetadataJob("/mnt/shared/x", files=100, jobs=2).argv()
+    assert [word for word in argv if word.startswith("--name=")] == [f"--name={one}" for one in METADATA_ENGINES]
+    assert argv.count("--stonewall") == 3
+    assert {"--numjobs=2", "--nrfiles=100"} <= set(argv)
 
 
 def test_report_of_a_read() -> None:
