@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Unpack, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from pytest_ai_how.cluster import Nodes
 from pytest_ai_how.errors import AiHowError, CommandTimeout, TransportError
@@ -16,6 +16,8 @@ from pytest_ai_how.services.apptainer import Apptainer, ContainerOptions, comman
 from pytest_ai_how.shell import Result
 
 from ._slurm_payloads import payload
+
+T = TypeVar("T")
 
 #: MiB that a job with one small container asks for: the interpreter, and the process that serves the image by FUSE.
 SMALL = 128
@@ -63,10 +65,10 @@ def judged() -> Iterator[None]:
         raise AssertionError(str(error)) from error
 
 
-def on_each(nodes: Nodes, look: Callable[[Node], None]) -> None:
+def on_each(nodes: Nodes, look: Callable[[Node], T]) -> dict[str, T]:
     """Look at several nodes at once; the first that is wrong, in the order of the file, is the failure."""
     try:
-        nodes.map(look)
+        return nodes.map(look)
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 

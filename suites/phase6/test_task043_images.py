@@ -94,7 +94,10 @@ def test_image_replaced_while_a_job_runs(
     assert new["first"] == "replaced", f"{node.name}: a job begun after the replacement has the {new['first']} image"
     for name, (digest, result) in second.items():
         evidence.result(result)
-        assert digest not in {first, ""}, f"{name}: {path} still reads with sha256 {digest[:16]} after it was replaced"
+        assert digest not in {first, ""}, (
+            f"{name}: {path} reads with sha256 {digest[:16] or 'nothing'} after it was replaced; "
+            f"expected another than before, {first[:16]}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

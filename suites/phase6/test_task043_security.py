@@ -13,7 +13,7 @@ from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.shell import Result
 
-from ._containers import inside, python
+from ._containers import inside, on_each, python
 
 pytestmark = pytest.mark.requires("apptainer")
 
@@ -48,7 +48,7 @@ def test_escalation_is_denied(apptainer: Apptainer, registry: Registry, evidence
     nodes = apptainer.cluster.on("compute")
     before = nodes.run("sha256sum", "--", *FILES)
     call = python(image, "container-escalate.py", "/hostetc", "/hostbin", binds=["/etc:/hostetc", "/usr/bin:/hostbin"])
-    for name, seen in nodes.map(lambda node: inside(apptainer, node, evidence, call)).items():
+    for name, seen in on_each(nodes, lambda node: inside(apptainer, node, evidence, call)).items():
         _judge(name, seen)
     after = nodes.run("sha256sum", "--", *FILES)
     for name, result in after.items():

@@ -29,15 +29,19 @@ def witness(folder):
 
 
 def others_environment():
-    """The names that the environment of any other process holds, as far as they may be read."""
-    names = set()
+    """The names that the environment of any other process holds, and AI_HOW_SECRET if it is set anywhere in it.
+
+    Apptainer's own process keeps its configuration there, with this text in it: it must not hold what is looked for.
+    """
+    secret, names = b"AI_HOW_SECRET" + b"=", set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            entries = path.read_bytes().split(b"\0")
+            content = path.read_bytes()
         except OSError:
             continue
         if path.parent.name != str(os.getpid()):
-            names.update(entry.split(b"=")[0].decode(errors="replace") for entry in entries if entry)
+            names.update(entry.split(b"=")[0].decode(errors="replace") for entry in content.split(b"\0") if entry)
+            names.update({"AI_HOW_SECRET"} if secret in content else ())
     return sorted(names)
 
 
