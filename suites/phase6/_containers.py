@@ -38,7 +38,7 @@ def inside(
 
 def told(result: Result, evidence: Evidence, where: str) -> dict[str, Any]:
     """The JSON that a payload printed; that it printed none is a failure."""
-    evidence.attach(f"{where}: {shown(result)}", result.describe(lines=1000))
+    evidence.attach(f"{where}: {shown(result)}", result.describe(lines=1000).replace(result.command, shown(result)))
     said = (result.stderr.strip() or "nothing on stderr").splitlines()[-1]
     assert result.ok, f"{where}: {shown(result)} ended with {result.returncode}: {said}"
     try:

@@ -51,6 +51,7 @@ def test_images_are_whole(apptainer: Apptainer, registry: Registry, evidence: Ev
         assert len(systems) == 1, f"{controller.name}: {path} has {len(systems)} file systems to run on, expected one"
         stat = controller.run("stat", "--format=%s", "--", path, check=False)
         evidence.result(stat)
+        assert stat.ok, f"{controller.name}: {path} can't be measured: {stat.stderr.strip()}"
         size, end = int(stat.stdout), max(each.end for each in objects)
         assert size >= end, f"{controller.name}: {path} has {size} bytes, its table goes up to {end}: it was cut short"
         for node, (digest, result) in registry.digests(path).items():
