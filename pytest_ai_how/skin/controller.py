@@ -69,11 +69,11 @@ class Controller:
             return
         lease = Lease.acquire(self._config.name, self._orders.run_id, claim(self._config, driver))
         # Known at once, so that whatever happens next, it is given back.
-        self._crew = Crew(self._pytest_config, self._orders, lease)
+        self._crew = Crew(self._pytest_config, self._orders, lease, driver)
         if not lease.attached:
             driver.check(self._config)
         self._orders.parts.mkdir(parents=True)
-        self._ledger = Ledger(self._orders, self._pytest_config)
+        self._ledger = Ledger(self._orders, self._pytest_config, self._crew.redactor)
         self._pytest_config.stash[CREW] = self._crew
         self._former_handler = signal.signal(signal.SIGTERM, _interrupt)
 
@@ -162,7 +162,9 @@ class Controller:
         """When all workers have ended: take the cluster down, judge, write the reports, set the exit status."""
         if self._ledger is None:
             return
+        assert self._crew is not None  # made before the ledger
         with _undisturbed():
+            self._crew.learn_secrets()
             self._report = self._ledger.judge(int(exitstatus))
             self._release(failed=self._report.verdict is not RunVerdict.FIT)
             self._report = self._ledger.judge(int(exitstatus))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,6 +114,12 @@ class Crew:
             config=config, driver=self.driver(), lease=self.lease, progress=self.progress
         )
         return made
+
+    def learn_secrets(self) -> None:
+        """Keep the cluster's secrets out of whatever this process writes from now on; a driver without any has none."""
+        secrets: Callable[[ClusterConfig], Iterable[bytes]] | None = getattr(self.driver(), "secrets", None)
+        for secret in secrets(self.orders.config) if secrets else ():
+            self.redactor.register(secret)
 
     def close(self) -> None:
         """End this process's part; the lease stays."""

@@ -35,14 +35,14 @@ _ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d\d")
 class Ledger:
     """Results by node id, troubles, and the reports; ``complaints`` say which reports could not be written."""
 
-    def __init__(self, orders: Orders, pytest_config: pytest.Config) -> None:
+    def __init__(self, orders: Orders, pytest_config: pytest.Config, redactor: Redactor) -> None:
         self._orders, self._pytest_config = orders, pytest_config
         self._started = time.time()
         self._results: dict[str, CheckResult] = {}
         self._crashed: dict[str, str] = {}
         self._troubles: list[str] = []
         self.complaints: list[str] = []
-        self.redactor = Redactor()
+        self._redactor = redactor
 
     @property
     def folder(self) -> Path:
@@ -80,7 +80,7 @@ class Ledger:
             rows_of(catalogue),
             titles=catalogue.tasks,
             deselected=self._not_selected(collection, results),
-            redactor=self.redactor,
+            redactor=self._redactor,
         )
 
     def _without_result(self, collection: Collection) -> list[CheckResult]:

@@ -41,6 +41,9 @@ class FakeDriver:
             raise ProvisionError("node02", "did not boot", cure="look at its console")
         open(str(journal.path.parent / "machine"), "w").close()
 
+    def secrets(self, config):
+        return (b"open-sesame-1234",)
+
     def transport(self, config, node):
         return FakeTransport(node, {"uname -n": node + "\\n", "true": "", "false": "", "hostname": node + "\\n"})
 

@@ -232,3 +232,18 @@ def test_third(bringup, evidence):
     assert (done.report["verdict"], done.status) == ("undecided", 1)
     assert site.ups == 1
     assert site.left == []
+
+
+def test_secrets_stay_out_of_reports(site: Site) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+def test_one(bringup, evidence):
+    evidence.attach("key", "it is open-sesame-1234")
+    bringup.cluster()
+    assert False, "node01: open-sesame-1234 is wrong"
+""")
+    done = site.run("-n2")
+    assert done.verdicts == {"test_one": "failed"}
+    for path in done.run.rglob("*"):
+        assert not path.is_file() or b"open-sesame" not in path.read_bytes().replace(b"def test", b""), path
+    assert "it is [redacted]" in done.report["results"][0]["attachments"][0]["content"]
