@@ -13,6 +13,7 @@ from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.apptainer import Apptainer, ContainerOptions, command
+from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.shell import Result
 
 from ._slurm_payloads import payload
@@ -71,6 +72,17 @@ def on_each(nodes: Nodes, look: Callable[[Node], T]) -> dict[str, T]:
         return nodes.map(look)
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
+
+
+@contextmanager
+def job_folder(slurm: Slurm, name: str) -> Iterator[str]:
+    """A folder of the job user on the shared storage, for the time of the block."""
+    folder = f"{slurm.folder}/{name}"
+    slurm.query("mkdir", "-p", folder)
+    try:
+        yield folder
+    finally:
+        slurm.query("rm", "-rf", "--", folder, timeout=60)
 
 
 def declared() -> tuple[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.services.storage import Storage
 from pytest_ai_how.shell import Result
 
-from ._containers import SMALL, python, told
+from ._containers import SMALL, job_folder, python, told
 from ._slurm_jobs import Run, cancelling, collect, completed, judged, submit
 
 pytestmark = pytest.mark.requires("apptainer")
@@ -70,9 +70,11 @@ def test_image_replaced_while_a_job_runs(
     """A job whose image is replaced goes on with the old one; a job begun then has the new one, and so its digest."""
     node = slurm.cluster.on("compute")[0]
     source = registry.path("base")
-    folder = f"{slurm.folder}/replaced-{run_id}"
-    with replaceable(node, registry, source, run_id) as path, cancelling(slurm) as ids:
-        slurm.query("mkdir", "-p", folder)
+    with (
+        job_folder(slurm, f"replaced-{run_id}") as folder,
+        replaceable(node, registry, source, run_id) as path,
+        cancelling(slurm) as ids,
+    ):
         first = next(iter(registry.digests(path).values()))[0]
         call = python(path, "container-outlive.py", folder, "/generation", binds=[folder])
         job = JobSpec(call, name="outlive", nodelist=node.name, mem=SMALL, time=2)

@@ -15,7 +15,7 @@ from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, JobSpec, Slurm
 from pytest_ai_how.services.storage import Storage
 
-from ._containers import SMALL, inside, numbers, on_each, python, told
+from ._containers import SMALL, inside, job_folder, numbers, on_each, python, told
 from ._slurm_jobs import completed, run_jobs
 from ._slurm_payloads import payload
 
@@ -35,7 +35,7 @@ MANY = 20
 @pytest.mark.requires("slurm", "image.pytorch")
 def test_tensor_computation(slurm: Slurm, registry: Registry, evidence: Evidence) -> None:
     """PyTorch in a job multiplies matrices and differentiates exactly as arithmetic with whole numbers does."""
-    node = slurm.cluster.on("compute")[0].name
+    node = slurm.cluster.on("compute")[-1].name
     call = python(registry.path("pytorch"), "container-tensor.py", str(SIZE))
     seen = told(slurm.srun(*call, nodelist=node, mem=TORCH), evidence, node)
     assert seen["node"] == node, f"{node}: the job ran on {seen['node']}"
@@ -61,10 +61,10 @@ def test_tensor_computation(slurm: Slurm, registry: Registry, evidence: Evidence
 def test_same_image_on_all_nodes_at_once(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> None:
     """One srun starts the image on all compute nodes, and all containers run at the same time: each sees all others."""
     names = slurm.cluster.on("compute").names
-    image, folder = registry.path("base"), f"{slurm.folder}/meet-{run_id}"
-    slurm.query("mkdir", "-p", folder)
-    call = python(image, "container-meet.py", folder, str(len(names)), binds=[folder])
-    result = slurm.srun(*call, nodes=len(names), ntasks=len(names), ntasks_per_node=1, mem=SMALL)
+    image = registry.path("base")
+    with job_folder(slurm, f"meet-{run_id}") as folder:
+        call = python(image, "container-meet.py", folder, str(len(names)), binds=[folder])
+        result = slurm.srun(*call, nodes=len(names), ntasks=len(names), ntasks_per_node=1, mem=SMALL)
     evidence.result(result, "srun of container-meet.py")
     said = (result.stderr.strip() or "nothing on stderr").splitlines()[-1]
     assert result.ok, f"{result.node}: srun of one container on each of {len(names)} nodes failed: {said}"
@@ -100,7 +100,7 @@ def test_cpu_limit_inside(slurm: Slurm, registry: Registry, evidence: Evidence) 
 @pytest.mark.requires("slurm", "cgroup.memory")
 def test_memory_limit_inside(slurm: Slurm, registry: Registry, evidence: Evidence) -> None:
     """A container that fills more memory than its job has is killed as OUT_OF_MEMORY; one that fills less completes."""
-    node = slurm.cluster.on("compute")[0].name
+    node = slurm.cluster.on("compute")[-1].name
     call = command("exec", registry.path("base"), "python3", "-c", payload("memory_fill.py"))
     jobs = [
         JobSpec(call, name=f"fill-{fill}", nodelist=node, mem=SMALL, time=2, export=f"ALL,FILL={fill}")

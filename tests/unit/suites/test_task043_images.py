@@ -123,6 +123,7 @@ class ReplacingSlurm:
     runs: bool = True
     folder: str = "/mnt/shared/jobs/r1"
     cancelled: list[int] = field(default_factory=list)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
 
     def submit(self, _: Any) -> int:
         return 5
@@ -133,7 +134,8 @@ class ReplacingSlurm:
     def srun(self, *argv: str, **_: Any) -> Result:
         return Result(argv, 0, self.new, node="controller")
 
-    def query(self, *argv: str, check: bool = True) -> Result:
+    def query(self, *argv: str, check: bool = True, timeout: float = 30) -> Result:
+        self.asked.append(argv)
         status = 1 if argv[0] == "test" and not self.runs else 0
         return Result(argv, status, self.old if argv[0] == "cat" else "", node="controller")
 
@@ -159,6 +161,7 @@ def replace(evidence: Evidence, digests: Sequence[str] = (GOOD, OTHER), **slurm:
         path = "/mnt/shared/containers/custom-images/visible-r1-replaced.sif"
         assert transport(cluster, "node01").calls[-1].argv == ("rm", "-f", "--", path, f"{path}.new")
         assert asked.cancelled == [5], "the job was left behind"
+        assert asked.asked[-1] == ("rm", "-rf", "--", "/mnt/shared/jobs/r1/replaced-r1")
 
 
 @pytest.mark.seen_to_fail("CON-22")

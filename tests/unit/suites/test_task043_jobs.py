@@ -31,7 +31,7 @@ def evidence() -> Iterator[Evidence]:
 
 def slurm(*first: Any, jobs: tuple[FakeJob, ...] = (), nodes: str = "") -> tuple[Slurm, Registry]:
     """A Slurm whose controller answers ``first`` before all else, and the registry that its nodes see."""
-    found = fake_slurm(jobs, first=list(first), nodes=nodes)
+    found = fake_slurm(jobs, first=[*first, ("rm -rf", "")], nodes=nodes)
     transport(found.cluster, "controller").files[f"{ROOT}/.registry/catalog.yaml"] = CATALOG.encode()
     return found, Registry(found.cluster)
 
@@ -43,7 +43,7 @@ def four(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tensor(edit: Callable[[dict[str, Any]], None] | None = None) -> str:
-    told = json.loads(said("tensor-4.json"))
+    told = json.loads(said("tensor-4.json")) | {"node": "node02"}
     if edit:
         edit(told)
     return json.dumps(told)
@@ -69,10 +69,11 @@ def off_by_one(key: str) -> Callable[[dict[str, Any]], None]:
         (tensor(lambda told: told.update(node="controller")), "the job ran on controller"),
         (failed("ModuleNotFoundError: No module named 'torch'", 1), r"srun .* ended with 1: ModuleNotFoundError"),
     ],
+    ids=["product", "single", "whole", "gradient", "elsewhere", "no-torch"],
 )
 def test_a_computation_that_is_wrong(evidence: Evidence, answer: Any, message: str) -> None:
     checks.test_tensor_computation(*slurm((SRUN, tensor())), evidence)
-    with pytest.raises(AssertionError, match=f"^node01: {message}"):
+    with pytest.raises(AssertionError, match=f"^node02: {message}"):
         checks.test_tensor_computation(*slurm((SRUN, answer)), evidence)
 
 
