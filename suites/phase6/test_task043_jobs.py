@@ -148,36 +148,33 @@ def test_shared_folder_bound(
     image, nodes = registry.path("base"), apptainer.cluster.on("compute")
     controller = apptainer.cluster.controller
     folder = storage.scratch(f"bound-{run_id}")
+    tokens = {node.name: f"{run_id} on {node.name}; " for node in nodes}
+
+    def write(node: Node) -> None:
+        words = ("sh", "-c", 'printf %s "$1" >"/bound/$2"', "sh", tokens[node.name], node.name)
+        wrote = apptainer.exec(node, image, *words, binds=[f"{folder}:/bound"])
+        evidence.result(wrote)
+        assert wrote.ok, f"{node.name}: {folder} bound to /bound can't be written: {wrote.stderr.strip()[-200:]}"
+
+    def read(node: Node) -> None:
+        text = f"cat {' '.join(f'/bound/{name}' for name in tokens)}; touch /bound/new"
+        got = apptainer.exec(node, image, "sh", "-c", text, binds=[f"{folder}:/bound:ro"])
+        evidence.result(got)
+        expected = "".join(tokens.values())
+        assert got.stdout == expected, f"{node.name}: /bound reads {got.stdout!r}, expected {expected!r}"
+        assert not got.ok, f"{node.name}: {folder}, bound read-only, was written"
+        assert "Read-only file system" in got.stderr, f"{node.name}: writing to a read-only bind gave {got.stderr!r}"
+
     try:
         controller.run("chown", apptainer.user, folder)
-        script = 'printf %s "$1" >"/bound/$2"'
-
-        def write(node: Node) -> None:
-            wrote = apptainer.exec(
-                node, image, "sh", "-c", script, "sh", _token(run_id, node), node.name, binds=[f"{folder}:/bound"]
-            )
-            evidence.result(wrote)
-            assert wrote.ok, f"{node.name}: {folder} bound to /bound can't be written: {wrote.stderr.strip()[-200:]}"
-
-        def read(node: Node) -> None:
-            bind, paths = f"{folder}:/bound:ro", [f"/bound/{each.name}" for each in nodes]
-            got = apptainer.exec(node, image, "sh", "-c", f"cat {' '.join(paths)}; touch /bound/new", binds=[bind])
-            evidence.result(got)
-            expected = "".join(_token(run_id, each) for each in nodes)
-            assert got.stdout == expected, f"{node.name}: /bound reads {got.stdout!r}, expected {expected!r}"
-            assert not got.ok, f"{node.name}: {folder}, bound read-only, was written"
-            assert "Read-only file system" in got.stderr, (
-                f"{node.name}: writing to a read-only bind gave {got.stderr!r}"
-            )
-
         on_each(nodes, write)
         on_each(nodes, read)
-        for node in nodes:
-            outside = controller.run("cat", "--", f"{folder}/{node.name}", check=False)
+        for name, token in tokens.items():
+            outside = controller.run("cat", "--", f"{folder}/{name}", check=False)
             evidence.result(outside)
-            assert outside.stdout == _token(run_id, node), (
-                f"{controller.name}: {folder}/{node.name}, written in a container on {node.name}, reads "
-                f"{outside.stdout!r}, expected {_token(run_id, node)!r}"
+            assert outside.stdout == token, (
+                f"{controller.name}: {folder}/{name}, written in a container on {name}, reads {outside.stdout!r}, "
+                f"expected {token!r}"
             )
     finally:
         storage.discard(folder)
@@ -199,10 +196,6 @@ def test_many_simultaneous_starts(
     assert not bad, f"{node.name}: {len(bad)} of {MANY} containers failed; number {bad[0][0]} said {bad[0][1]!r}"
     assert seen["at_once"] == MANY, f"{node.name}: {seen['at_once']} containers ran at the same time, expected {MANY}"
     measure("container.start20", float(seen["seconds"]), "s", node=node.name, samples=MANY)
-
-
-def _token(run_id: str, node: Node) -> str:
-    return f"{run_id} on {node.name}; "
 
 
 def _matrix(values: Sequence[int]) -> list[Sequence[int]]:

@@ -69,7 +69,8 @@ def _judge(node: str, seen: dict[str, Any]) -> None:
             )
         elif what not in HARMLESS:
             assert answer in DENIED[kind], (
-                f"{node}: in a container, {what} ({kind}) gave {answer}; expected one of {', '.join(DENIED[kind])}"
+                f"{node}: in a container, {what} ({kind}) gave {answer}; "
+                f"expected one of {', '.join(sorted(DENIED[kind]))}"
             )
     assert int(seen["effective"], 16) == 0, f"{node}: a container has capabilities {seen['effective']}, expected none"
     assert int(seen["bounding"], 16) == 0, (

@@ -114,7 +114,7 @@ def exec_and_run(cluster: Cluster, evidence: Evidence) -> None:
         ({"node02": [(("stat", "--format=%U %s"), failed("No such file", 1))]}, r".* is '' outside \(No such file\)"),
         ({"node02": [("apptainer run", "")]}, r"`apptainer run` ended with 0 and '', expected 0 and '42'"),
         ({"node02": [("apptainer run", failed("FATAL: x"))]}, r"`apptainer run` ended with 255 .*FATAL: x"),
-        ({"node02": [(runs("container-facts.py"), failed("FATAL: x"))]}, r"apptainer exec .* ended with 255: FATAL"),
+        ({"node02": [(runs("container-facts.py"), failed("FATAL: x"))]}, r"env --chdir=/ .* ended with 255: FATAL"),
         ({"node02": [(runs("container-facts.py"), "WARNING")]}, r".* printed 'WARNING', expected what the payload"),
     ],
 )  # fmt: skip
