@@ -34,7 +34,7 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def wait_for(
+def wait_for(  # noqa: PLR0913  keyword-only, and each says one thing about the wait
     probe: Callable[[], T | None],
     *,
     within: float | Deadline,

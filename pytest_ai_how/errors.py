@@ -99,7 +99,7 @@ class CatalogueError(AiHowError):
 
 
 class HostError(AiHowError):
-    """This machine lacks something; ``cure`` is the command that provides it."""
+    """The host lacks something; ``cure`` is the command that provides it."""
 
 
 class ImageError(AiHowError):

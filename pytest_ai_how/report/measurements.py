@@ -11,11 +11,11 @@ from pytest_ai_how.report.items import Measurement
 _VERDICTS = {"pass": "ok", "fail": "exceeded", "invalid": "invalid", "recorded": "recorded"}
 
 
-class LimitExceeded(AssertionError):  # noqa: N818 - pytest prints the name, and it says what happened
+class LimitExceeded(AssertionError):
     """A figure is outside its limit: the check has failed."""
 
 
-class InvalidMeasurement(AssertionError):  # noqa: N818 - as above
+class InvalidMeasurement(AssertionError):
     """A figure cannot be true (no number, no samples, or more than physics allows): nothing was proven."""
 
 

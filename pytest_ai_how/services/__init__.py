@@ -1,0 +1,1 @@
+"""Software on a cluster: whether it is ready, and its own verbs."""

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from pytest_ai_how.image.store import Image
-from pytest_ai_how.report.measurements import Measurements
 
 from pytest_ai_how.deadline import Deadline, pause
+from pytest_ai_how.image.store import Image
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.registry import CATALOG, CONFIG, FOLDERS, Registry
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 
