@@ -22,7 +22,7 @@ from pytest_ai_how.progress import Progress, progress_on
 
 
 def up(args: argparse.Namespace) -> int:
-    """Bring a cluster up, or find it up, and keep it. What was made is taken down when that fails."""
+    """Bring a cluster up, or find it up, and keep it. When that fails, what was made is taken down."""
     from pytest_ai_how.drivers.select import choose_driver
 
     config = load_config(args.cluster)
@@ -44,8 +44,9 @@ def bring_up(config: ClusterConfig, driver: Driver, progress: Progress) -> bool:
         bringup.cluster()
         bringup.ready_all(services_of(config))
     except BaseException:
-        progress.say(config.name, "taking down what was made")
-        lease.release()
+        # One that was up before is somebody's: it may hold what they want to look at.
+        progress.say(config.name, "leaving it as it was" if lease.attached else "taking down what was made")
+        lease.release(keep="always" if lease.attached else "never")
         raise
     finally:
         bringup.close()

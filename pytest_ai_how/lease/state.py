@@ -61,11 +61,18 @@ def private_folder(path: Path) -> Path:
     Raises :class:`LeaseError` when it is a link, not a folder, or somebody else's: another account could then
     choose what we undo as root.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.mkdir(mode=0o700, exist_ok=True)
-    except FileExistsError:
-        raise LeaseError(str(path), "is not a folder", cure=f"move {path} away") from None
+    except FileExistsError as error:
+        raise LeaseError(str(error.filename), "is not a folder", cure=f"move {error.filename} away") from None
+    except OSError as error:
+        raise LeaseError(
+            str(path),
+            f"can't be made ({error.strerror})",
+            expected="a place for clusters' records that can be written",
+            cure="point XDG_STATE_HOME at a folder of yours",
+        ) from error
     seen = path.lstat()
     if path.is_symlink() or seen.st_uid != os.geteuid():
         what = "is a symbolic link" if path.is_symlink() else f"belongs to uid {seen.st_uid}"
