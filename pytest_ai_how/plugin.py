@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from pytest_ai_how.skin import settings
-from pytest_ai_how.skin.keys import CLUSTER, CREW, DISTRIBUTION, ORDERED, SETTINGS
+from pytest_ai_how.skin.keys import ADDED, CLUSTER, CREW, DISTRIBUTION, ORDERED, SETTINGS
 from pytest_ai_how.skin.marks import MARKS, looks_like_check
 
 _NOUNS = ("cluster", "slurm", "accounting", "storage", "apptainer", "registry", "images", "evidence", "measure", "run")
@@ -110,8 +110,7 @@ def pytest_make_collect_report(
     ]:
         from pytest_ai_how.skin.collection import problems
 
-        crew = collector.config.stash.get(CREW, None)
-        if found := problems(marked, crew.orders.known if crew else ()):
+        if found := problems(marked, collector.config.stash.get(ADDED, None)):
             report.outcome, report.longrepr, report.result = "failed", "\n".join(found), []
     return report
 

@@ -22,7 +22,7 @@ from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
 from pytest_ai_how.skin.crew import Crew, Orders
-from pytest_ai_how.skin.keys import CREW, DISTRIBUTION, ORDERED
+from pytest_ai_how.skin.keys import ADDED, CREW, DISTRIBUTION, ORDERED
 from pytest_ai_how.skin.ledger import DURATIONS, Ledger
 from pytest_ai_how.skin.own import looked_absent
 from pytest_ai_how.skin.plan import plan
@@ -86,7 +86,8 @@ class Controller:
         added: Sequence[Mapping[str, str] | None] = self._pytest_config.hook.pytest_ai_how_capabilities(
             config=self._config, facts=self._facts
         )
-        known = [name for mapping in added for name in mapping or ()]
+        known = tuple(name for mapping in added for name in mapping or ())
+        self._pytest_config.stash[ADDED] = known
         for mapping in reversed(added):  # a conftest answers before an installed plugin, and wins
             absent |= mapping or {}
         return Orders(
@@ -96,7 +97,7 @@ class Controller:
             driver=driver.name,
             folder=Path(self._settings.reports) / run_id,
             absent={name: why for name, why in absent.items() if why},
-            known=tuple(known),
+            known=known,
             ordered=self._pytest_config.stash.get(ORDERED, False),
         )
 

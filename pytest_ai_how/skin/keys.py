@@ -20,6 +20,8 @@ CLUSTER: pytest.StashKey[ClusterConfig] = pytest.StashKey()
 CREW: pytest.StashKey[Crew] = pytest.StashKey()
 DISTRIBUTION: pytest.StashKey[str] = pytest.StashKey()
 ORDERED: pytest.StashKey[bool] = pytest.StashKey()
+# the capabilities that other plugins added; absent where nobody asked them (--collect-only)
+ADDED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
 # of a test item
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()

@@ -10,7 +10,7 @@ from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.limits import load_limits
 from pytest_ai_how.skin.controller import Controller
 from pytest_ai_how.skin.crew import Crew, Orders
-from pytest_ai_how.skin.keys import CLUSTER, CREW
+from pytest_ai_how.skin.keys import ADDED, CLUSTER, CREW
 from pytest_ai_how.skin.own import OwnAnswers
 from pytest_ai_how.skin.runner import Runner
 from pytest_ai_how.skin.settings import Settings
@@ -37,7 +37,7 @@ def start(config: pytest.Config, settings: Settings) -> None:
 def start_worker(config: pytest.Config, text: str) -> None:
     """Join the run that the controller's orders describe, and register the hooks of an xdist worker."""
     orders = Orders.from_json(text)
-    config.stash[CLUSTER] = orders.config
+    config.stash[CLUSTER], config.stash[ADDED] = orders.config, orders.known
     if orders.ordered:
         # A worker parses the command line anew and does not learn of a distribution that was chosen later.
         config.option.loadgroup = True
