@@ -204,7 +204,8 @@ def test_a_cluster_of_that_name_in_another_state_folder_comes_to_no_harm(life: L
     assert life.cli(*UP).status == 0
     ended = life.run(XDG_STATE_HOME=str(life.folder / "other"))
     assert ended.status == 4, ended
-    assert ended.first_error.startswith(f"localhost: bridge {BRIDGE} is left over from an earlier run"), ended
+    said = f"localhost: bridge {BRIDGE} belongs to a cluster '{NAME}' that this XDG_STATE_HOME does not know"
+    assert ended.first_error == said, ended
     assert life.cli("exec", "--cluster", NAME, "--", "true").status == 0
     assert life.cli("down", "--cluster", NAME).status == 0
 

@@ -57,9 +57,9 @@ def _bridge_taken(bridge: str, cluster: str, found: str) -> HostError:
     if found == cookie(cluster):
         return HostError(
             "localhost",
-            f"bridge {bridge} is left over from an earlier run of cluster {cluster!r}",
+            f"bridge {bridge} belongs to a cluster {cluster!r} that this XDG_STATE_HOME does not know",
             expected="no interface of that name",
-            cure="pytest-ai-how reap",
+            cure=f"if nobody uses it: pytest-ai-how reap --force {cluster}",
         )
     ours = found.startswith(f"{PRODUCT}:")
     owner = f"cluster {found.removeprefix(f'{PRODUCT}:')!r}" if ours else "something else"

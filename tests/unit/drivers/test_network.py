@@ -51,7 +51,12 @@ def test_address_without_a_route_is_a_conflict_too() -> None:
 @pytest.mark.parametrize(
     ("cluster", "alias", "said", "cure"),
     [
-        ("lab", "pytest-ai-how:lab", "left over from an earlier run of cluster 'lab'", "pytest-ai-how reap"),
+        (
+            "lab",
+            "pytest-ai-how:lab",
+            "belongs to a cluster 'lab' that this XDG_STATE_HOME does not know",
+            "reap --force lab",
+        ),
         ("lab", "pytest-ai-how:other", "belongs to cluster 'other'", "network.bridge"),
         ("lab", "", "belongs to something else", "network.bridge"),
         ("lab", "docker network", "belongs to something else", "network.bridge"),
