@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.store import Image, Store, verify
 from pytest_ai_how.progress import Progress
+
+if TYPE_CHECKING:
+    from pytest_ai_how.image.build import Builder
 
 __all__ = ["Image", "clean_stale_builds", "ensure_image", "ensure_images", "image_digest", "stale_builds", "verify"]
 
@@ -42,4 +45,6 @@ def clean_stale_builds() -> list[Path]:
 
 
 def _builder() -> Builder:
+    from pytest_ai_how.image.build import Builder  # all that building needs, which attaching to a kept cluster doesn't
+
     return Builder(Source.shipped(), Store())

@@ -14,13 +14,9 @@ import pytest
 
 import pytest_ai_how
 from pytest_ai_how.catalogue import load_catalogue
-from pytest_ai_how.report.allure import write_allure
 from pytest_ai_how.report.assemble import assemble, rows_of
-from pytest_ai_how.report.html import write_html
-from pytest_ai_how.report.junit import write_junit
 from pytest_ai_how.report.model import Absent, CheckResult, Run, RunReport, Verdict
 from pytest_ai_how.report.redact import Redactor
-from pytest_ai_how.report.writer_json import write_json
 from pytest_ai_how.shell import quote
 from pytest_ai_how.skin.crew import Orders
 from pytest_ai_how.skin.gates import Gates
@@ -127,11 +123,9 @@ class Ledger:
 
     def write(self, report: RunReport) -> None:
         """Write all forms of the report; what can't be written is a complaint, and the others are written."""
-        for write in (write_json, write_allure, write_junit, write_html):
-            try:
-                write(report, self.folder)
-            except OSError as error:
-                self.complaints.append(f"{self.folder}: {write.__name__}: {error}")
+        from pytest_ai_how.report.forms import write_all  # with its libraries, which the first check need not wait for
+
+        self.complaints += write_all(report, self.folder)
         shutil.rmtree(self._orders.parts, ignore_errors=True)
         self._remember()
 
