@@ -1,6 +1,6 @@
 """The product as its user runs it: pytest in a process of its own, on a small cluster of its own.
 
-Four runs: twice the same profile with one GPU, one without GPU and containers, and one without shared storage too. On
+Twice the same profile with one GPU, then one without GPU and containers, and one without shared storage too. On
 machines that we did not make, all run on those, with capabilities declared absent, and look only.
 """
 
@@ -138,6 +138,11 @@ def _data(config: ClusterConfig) -> dict[str, Any]:
     return data
 
 
+def as_yaml(config: ClusterConfig) -> str:
+    """A configuration as its file says it."""
+    return yaml.safe_dump(_data(config))
+
+
 def _changed(config: ClusterConfig, **changes: object) -> ClusterConfig:
     return ClusterConfig.model_validate_json(json.dumps({**_data(config), **changes}))
 
@@ -149,7 +154,7 @@ def run_nested(profile: Profile, folder: Path, checks: Iterable[str] = SELECTED)
     """Run the checks on a profile, from nothing to nothing. Raises :class:`AiHowError` when no report is there."""
     folder.mkdir(parents=True)
     cluster = folder / "cluster.yaml"
-    cluster.write_text(yaml.safe_dump(_data(profile.config)))
+    cluster.write_text(as_yaml(profile.config))
     (folder / "pytest.ini").write_text("[pytest]\n")
     reports = folder / "reports"
     argv = [
