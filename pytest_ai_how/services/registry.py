@@ -75,8 +75,12 @@ class Registry:
         return parse_catalog(controller.read(f"{self.root}/{CATALOG}"), controller.name)
 
     def config(self) -> dict[str, Any]:
-        """The registry's own settings (``.registry/config.yaml``)."""
-        loaded = yaml.safe_load(self.cluster.controller.read(f"{self.root}/{CONFIG}"))
+        """The registry's own settings (``.registry/config.yaml``). Raises :class:`AiHowError` when they don't parse."""
+        controller = self.cluster.controller
+        try:
+            loaded = yaml.safe_load(controller.read(f"{self.root}/{CONFIG}"))
+        except yaml.YAMLError as error:
+            raise AiHowError(controller.name, f"{CONFIG} cannot be read: {_flat(error)}", expected="YAML") from error
         return loaded if isinstance(loaded, dict) else {}
 
     def tree(self) -> tuple[tuple[Entry, ...], Result]:
@@ -114,7 +118,7 @@ def parse_catalog(text: str, where: str) -> tuple[CatalogEntry, ...]:
         )
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise AiHowError(
-            where, f"{CATALOG} cannot be read: {error!r}", expected="images: a list of name, file, digest, size"
+            where, f"{CATALOG} cannot be read: {_flat(error)}", expected="images: a list of name, file, digest, size"
         ) from error
     outside = [entry.path for entry in entries if not _inside(entry.path)]
     if outside:
@@ -131,6 +135,11 @@ def parse_tree(listing: str) -> Iterator[Entry]:
     for line in listing.splitlines():
         path, kind, mode, owner, group, size = line.split("\t")
         yield Entry(path or ".", kind, mode.zfill(4), owner, group, int(size))
+
+
+def _flat(error: Exception) -> str:
+    """What is wrong, in one line; a parser's word has several, with the line and column in the file."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _inside(path: str) -> bool:

@@ -16,8 +16,10 @@ from pytest_ai_how.deadline import Deadline, pause
 from pytest_ai_how.image.store import Image
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
-from pytest_ai_how.services.registry import CATALOG, CONFIG, FOLDERS, Registry
+from pytest_ai_how.services.registry import CATALOG, CONFIG, FOLDERS, CatalogEntry, Registry
 from pytest_ai_how.services.slurm import JobSpec, Slurm
+
+from ._containers import judged
 
 pytestmark = pytest.mark.requires("shared-storage", "apptainer")
 
@@ -37,10 +39,11 @@ def test_tree(registry: Registry, evidence: Evidence) -> None:
         elif (found.kind, found.mode, found.owner, found.group) != ("d", "0775", "root", "slurm"):
             wrong.append(f"{folder} is {found.kind} {found.mode} {found.owner}:{found.group}")
     assert not wrong, f"{listed.node}: {registry.root}: {'; '.join(wrong)}; expected folders, 0775 root:slurm"
-    config = registry.config()
+    with judged():
+        config = registry.config()
     evidence.attach(CONFIG, str(config))
     assert config, f"{listed.node}: {registry.root}/{CONFIG} is empty; expected the registry's settings"
-    catalog = registry.catalog()
+    catalog = catalogued(registry)
     evidence.attach(CATALOG, "\n".join(map(str, catalog)))
     assert catalog, f"{listed.node}: {registry.root}/{CATALOG} lists no image; expected those of containers.images"
 
@@ -50,11 +53,13 @@ def test_new_image_is_visible_everywhere(
     registry: Registry, evidence: Evidence, measure: Measurements, run_id: str
 ) -> None:
     """An image written on one compute node is read by all nodes, with the same digest, with no step in between."""
-    source = registry.path(registry.catalog()[0].name)
+    source = f"{registry.root}/{catalogued(registry)[0].path}"
     writer = registry.cluster.on("compute")[0]
     path = f"{registry.root}/custom-images/visible-{run_id}.sif"
     try:
-        writer.run("cp", "--", source, path, timeout=60)
+        wrote = writer.run("cp", "--", source, path, check=False, timeout=60)
+        evidence.result(wrote)
+        assert wrote.ok, f"{writer.name}: {path} can't be written: {wrote.stderr.strip()}"
         since = Deadline(30)
         [expected] = {digest for digest, _ in registry.digests(source, registry.cluster.on("compute")[:1]).values()}
         while True:
@@ -82,7 +87,7 @@ def test_catalogue_is_the_files(registry: Registry, evidence: Evidence) -> None:
     evidence.result(listed)
     # What other checks put there for a moment carries the run in its name and is theirs to remove.
     files = {entry.path: entry.size for entry in tree if entry.kind == "f" and entry.path.endswith(".sif")}
-    catalog = {entry.path: entry for entry in registry.catalog()}
+    catalog = {entry.path: entry for entry in catalogued(registry)}
     assert catalog, f"{listed.node}: {registry.root}/{CATALOG} lists no image"
     orphans = sorted(path for path in set(files) - set(catalog) if not path.startswith("custom-images/visible-"))
     missing = sorted(set(catalog) - set(files))
@@ -115,7 +120,8 @@ def test_fallback_without_shared_storage(registry: Registry, evidence: Evidence)
         evidence.result(lost)
         assert usual.ok, f"{node.name}: registry-path failed with {usual.returncode}: {usual.stderr.strip()}"
         assert usual.stdout.strip() == registry.root, (
-            f"{node.name}: registry-path says {usual.stdout.strip()!r} with {mount} mounted, expected {registry.root}"
+            f"{node.name}: registry-path says {usual.stdout.strip()!r} ({usual.stderr.strip() or 'no reason given'}), "
+            f"expected {registry.root}"
         )
         assert (lost.ok, lost.stdout.strip()) == (True, fallback), (
             f"{node.name}: without {mount} registry-path says {lost.stdout.strip()!r} (status {lost.returncode}), "
@@ -133,7 +139,7 @@ def test_digest_from_build_to_every_node(
 ) -> None:
     """The digest of the built image, of its catalogue entry and of the file that each node reads are one."""
     assert built_images, f"{registry.cluster.name}: no image was built for this cluster"
-    catalog = {entry.name: entry for entry in registry.catalog()}
+    catalog = {entry.name: entry for entry in catalogued(registry)}
     for image in built_images:
         built = str(image.manifest["content"])
         evidence.attach(f"{image.name}: built", built)
@@ -185,12 +191,18 @@ def test_images_named_in_jobs_exist(registry: Registry, evidence: Evidence) -> N
     named = dict(images_named(PAYLOADS.glob("*.sbatch")))
     evidence.attach("images named in job scripts", "\n".join(f"{script}: {image}" for script, image in named.items()))
     assert named, f"{PAYLOADS}: no job script names an image; there is nothing to look up"
-    known = {entry.path for entry in registry.catalog()}
+    known = {entry.path for entry in catalogued(registry)}
     evidence.attach(CATALOG, "\n".join(sorted(known)))
     for script, image in named.items():
         assert image in known, (
             f"{script}: names {image}, which is not in {registry.root}/{CATALOG}; it lists {', '.join(sorted(known))}"
         )
+
+
+def catalogued(registry: Registry) -> tuple[CatalogEntry, ...]:
+    """What the catalogue lists; that it can't be read is the registry's failure."""
+    with judged():
+        return registry.catalog()
 
 
 def images_named(scripts: Iterable[Path]) -> Iterable[tuple[str, str]]:

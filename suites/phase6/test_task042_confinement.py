@@ -64,6 +64,10 @@ def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements
             f"{node}: job {run.id} with {cpus} CPUs may run on {affinity}, expected {cpus} of {total}; do: check "
             "ConstrainCores in cgroup.conf and TaskPlugin in slurm.conf"
         )
+        assert told["reachable"] == affinity, (
+            f"{node}: job {run.id} with {cpus} CPUs was put on {affinity} and got itself onto {told['reachable']}; "
+            "expected that it can't; do: check ConstrainCores in cgroup.conf"
+        )
         assert told["processes"] > cpus, f"{node}: job {run.id} kept {told['processes']} processes busy; not enough"
         measure.ceiling(
             "slurm.cpu_ceiling", burnt_outside(slurm.cluster[node], affinity, evidence), "fraction", node=node

@@ -24,6 +24,7 @@ from pytest_ai_how.services.storage import Storage
 from pytest_ai_how.shell import Result
 
 from ._containers import SMALL, job_folder, python, told
+from ._containers import judged as readable
 from ._slurm_jobs import Run, cancelling, collect, completed, judged, submit
 
 pytestmark = pytest.mark.requires("apptainer")
@@ -40,7 +41,8 @@ def test_images_are_whole(apptainer: Apptainer, registry: Registry, evidence: Ev
     Images are not signed: what holds them to what was built is the digest.
     """
     controller = apptainer.cluster.controller
-    catalog = registry.catalog()
+    with readable():
+        catalog = registry.catalog()
     assert catalog, f"{controller.name}: {registry.root} lists no image; nothing was verified"
     for entry in catalog:
         path = f"{registry.root}/{entry.path}"

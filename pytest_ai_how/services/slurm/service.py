@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Unpack, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.errors import AiHowError, CommandError, DeadlineExceeded
+from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
@@ -97,9 +99,25 @@ class Slurm:
         return submitted(result)
 
     def srun(self, *argv: str, within: float = 60.0, **options: Unpack[JobOptions]) -> Result:
-        """Run a command by srun and return its outcome, whatever its status."""
+        """Run a command by srun and return its outcome, whatever its status.
+
+        That it did not end ``within`` seconds is an outcome too: status -9, and on standard error what Slurm has of
+        the job, which is then cancelled.
+        """
         options.setdefault("chdir", self.folder)
-        return self.query("srun", *arguments(options), *argv, timeout=within, check=False)
+        try:
+            return self.query("srun", *arguments(options), *argv, timeout=within, check=False)
+        except CommandTimeout as error:
+            return self._given_up(error)
+
+    def _given_up(self, error: CommandTimeout) -> Result:
+        """The outcome of an srun that did not end; ``srun: job 12 queued and waiting for resources`` (24.11.5)."""
+        said, seen = error.result.stderr, ""
+        if queued := re.search(r"^srun: job (\d+) queued", said, re.MULTILINE):
+            listed = self.query("squeue", "--noheader", "--format=%T, reason %r", f"--jobs={queued[1]}", check=False)
+            self.query("scancel", queued[1], check=False)
+            seen = f"; job {queued[1]} is {listed.stdout.strip() or 'unknown to slurmctld'}"
+        return replace(error.result, stderr=f"{said}srun did not end within {error.timeout:g} s{seen}\n")
 
     def cancel(self, *ids: int) -> Result:
         """Cancel jobs; those that have ended are no error."""
@@ -136,12 +154,12 @@ class Slurm:
 
         def probe() -> bool:
             listed = self.query(
-                "squeue", "--noheader", "--states=all", "--array", f"--user={self.user}", "--format=%A|%F|%T"
+                "squeue", "--noheader", "--states=all", "--array", f"--user={self.user}", "--format=%A|%F|%T|%r"
             )
-            rows = [line.strip().split("|") for line in listed.stdout.splitlines()]
+            rows = [line.strip().split("|", 3) for line in listed.stdout.splitlines()]
             mine = [row for row in rows if int(row[0]) in ids or int(row[1]) in ids]
             seen.clear()
-            seen.update((row[0], row[2]) for row in mine if row[2] not in FINAL)
+            seen.update((row[0], f"{row[2]}, reason {row[3]}") for row in mine if row[2] not in FINAL)
             missing = set(ids) - {int(word) for row in mine for word in row[:2]}
             seen.update((str(id), "unknown to slurmctld") for id in missing)
             return not seen

@@ -28,6 +28,12 @@ def witness(folder):
     return path.read_text() if path.is_file() else None
 
 
+def reachable_cpus():
+    """The CPUs that this process can get itself onto: an affinity can be set anew, a cpuset can't be left."""
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    return sorted(os.sched_getaffinity(0))
+
+
 def others_environment():
     """The names that the environment of any other process holds, and AI_HOW_SECRET if it is set anywhere in it.
 
@@ -53,7 +59,7 @@ print(
             "container": os.environ.get("APPTAINER_CONTAINER", ""),
             "user": os.getuid(),
             "pid": os.getpid(),
-            "affinity": sorted(os.sched_getaffinity(0)),
+            "affinity": reachable_cpus(),
             "home": os.environ.get("HOME", ""),
             "folder": str(Path.cwd()),
             "interpreter": sys.executable,

@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""Keep one process more than there are CPUs busy for SECONDS; tell, as JSON, what CPU time all of them got."""
+"""Keep one process more than there are CPUs busy for SECONDS; tell, as JSON, what CPU time all of them got.
+
+Before that, try to get at all CPUs: an affinity that is only set can be set anew, a cpuset can't be left.
+"""
 
 import json
 import os
@@ -17,6 +20,9 @@ def burn(until):
 
 seconds = float(os.environ["SECONDS_TO_BURN"])
 allowed = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, range(os.cpu_count()))
+reachable = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, allowed)
 started = time.monotonic()
 pipes = []
 for _ in range(os.cpu_count() + 1):
@@ -33,4 +39,5 @@ while True:
         os.wait()
     except ChildProcessError:
         break
-print(json.dumps({"affinity": allowed, "processes": len(pipes), "cpu_seconds": cpu, "wall_seconds": wall}))
+told = {"affinity": allowed, "reachable": reachable, "processes": len(pipes)}
+print(json.dumps({**told, "cpu_seconds": cpu, "wall_seconds": wall}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ai_how.errors import AiHowError, CommandError, DeadlineExceeded
+from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.shell import Result
 from tests.fakes import Script, fake_cluster
@@ -114,7 +114,7 @@ def test_the_folder_is_made_for_the_job_user_when_the_mount_is_roots() -> None:
 def test_waiting_ends_with_the_record_of_the_accounting() -> None:
     found = slurm(
         {
-            "squeue": ["2|2|RUNNING\n", "2|2|COMPLETING\n", "2|2|FAILED\n"],
+            "squeue": ["2|2|RUNNING|None\n", "2|2|COMPLETING|None\n", "2|2|FAILED|NonZeroExitCode\n"],
             "scontrol show job": job(),
             "sacct": [json.dumps({"jobs": []}), text("sacct")],
         }
@@ -133,7 +133,7 @@ def test_a_job_that_vanished_has_not_ended() -> None:
 def test_an_array_has_ended_when_all_its_tasks_have() -> None:
     found = slurm(
         {
-            "squeue": ["12|12|COMPLETED\n16|12|RUNNING\n", "12|12|COMPLETED\n16|12|COMPLETED\n"],
+            "squeue": ["12|12|COMPLETED|None\n16|12|RUNNING|None\n", "12|12|COMPLETED|None\n16|12|COMPLETED|None\n"],
             "scontrol": text("scontrol-job"),
         }
     )
@@ -168,3 +168,24 @@ def test_srun_returns_failures_too() -> None:
         "-c",
         "exit 7",
     )
+
+
+QUEUED = (
+    "srun: Required node not available (down, drained or reserved)\nsrun: job 154 queued and waiting for resources\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (QUEUED, "did not end within 60 s; job 154 is PENDING, reason PartitionDown\n"),
+        ("", "did not end within 60 s\n"),
+    ],
+)
+def test_srun_that_does_not_end_is_an_outcome(said: str, expected: str) -> None:
+    late = CommandTimeout(Result(("srun",), -9, "", said, node="controller"), 60.0)
+    found = slurm({**MKDIR, "srun": late, "squeue": "PENDING, reason PartitionDown\n", "scancel": ""})
+    result = found.srun("hostname")
+    assert (result.returncode, result.stderr) == (-9, f"{said}srun {expected}")
+    cancelled = [call.argv for call in calls(found) if call.argv[0] == "scancel"]
+    assert cancelled == ([("scancel", "154")] if said else [])

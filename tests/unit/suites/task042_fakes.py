@@ -126,7 +126,7 @@ def fake_slurm(jobs: Sequence[FakeJob] = (), *, first: Rules = (), compute: Rule
         rules.append((("scontrol", "show", "job", str(job.id)), _looks(job)))
         rules.append((f"cat -- {FOLDER}/{job.name}-{job.number}.out", job.stdout))
         rules.append((f"cat -- {FOLDER}/{job.name}-{job.number}.err", "said on standard error\n"))
-    listed = "".join(f"{job.id}|{job.array[0] if job.array else job.id}|{job.state}\n" for job in jobs)
+    listed = "".join(f"{job.id}|{job.array[0] if job.array else job.id}|{job.state}|None\n" for job in jobs)
     rules += [
         ("squeue", listed),
         ("scontrol show job", json.dumps({"jobs": [job.raw(job.state) for job in jobs]})),

@@ -42,8 +42,14 @@ def test_a_memory_limit_that_does_not_hold(evidence: Evidence) -> None:
         checks.test_memory_limit(fake_slurm([killed], first=[("srun", Result((), 1, stderr="down"))]), evidence)
 
 
-def burnt(name: str, id: int, affinity: list[int], cpu: float) -> FakeJob:
-    said = {"affinity": affinity, "processes": 3, "cpu_seconds": cpu, "wall_seconds": 1.0}
+def burnt(name: str, id: int, affinity: list[int], cpu: float, reachable: list[int] | None = None) -> FakeJob:
+    said = {
+        "affinity": affinity,
+        "reachable": reachable or affinity,
+        "processes": 3,
+        "cpu_seconds": cpu,
+        "wall_seconds": 1.0,
+    }
     return FakeJob(name, id, json.dumps(said))
 
 
@@ -59,6 +65,10 @@ def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
     run(burnt("cpu-1", 1, [0], 0.4), outside=0.5)
     with pytest.raises(AssertionError, match=r"^node01: job 1 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do:"):
         run(burnt("cpu-1", 1, [0, 1], 1.9))
+    with pytest.raises(
+        AssertionError, match=r"^node01: job 1 with 1 CPUs was put on \[0\] and got itself onto \[0, 1\]"
+    ):
+        run(burnt("cpu-1", 1, [0], 0.99, reachable=[0, 1]))
     with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 1.9 fraction"):
         run(burnt("cpu-1", 1, [0], 1.9))
     with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 0.3 fraction"):

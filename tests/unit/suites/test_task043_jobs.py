@@ -89,7 +89,7 @@ MET = said("meet.txt")
         (MET.replace("base.sif", "old.sif", 1), "node02: ran '.*/old.sif', expected .*/base.sif"),
         (
             failed("srun: error: node02: task 1: Exited", 255),
-            "controller: srun of one container on each of 2 nodes failed",
+            "node02: srun of one container on each of 2 nodes failed: srun: error: node02: task 1: Exited",
         ),
         ("", "node01: no container of the job ran here; they ran on no node"),
     ],
