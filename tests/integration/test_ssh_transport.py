@@ -1,11 +1,10 @@
-"""SshTransport against an sshd of our own on the loopback interface."""
+"""SshTransport against an sshd of our own on the loopback interface: the node image's, so that this host needs none."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,14 +18,25 @@ import pytest
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import CommandTimeout, FileError, HostKeyError, OutputLimitExceeded, TransportError
+from pytest_ai_how.image import ensure_image
+from pytest_ai_how.progress import Silent
 from pytest_ai_how.transport import SshTransport, command
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="sshd logs in its own user only, unless root starts it"),
-    pytest.mark.skipif(SSHD is None, reason="no sshd; apt-get install openssh-server"),
-]
 OTHER = "nobody"
+# The image must not be changed, so sshd runs in an overlay over it, in a mount namespace that ends with it. The tests'
+# own folder is at the same place inside.
+IN_THE_IMAGE = """
+set -e
+image=$1 folder=$2 shared=$3
+shift 3
+mount -t tmpfs tmpfs "$folder"
+mkdir "$folder/upper" "$folder/work" "$folder/root"
+mount -t overlay overlay -o "lowerdir=$image,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
+for each in proc dev sys; do mount --rbind "/$each" "$folder/root/$each"; done
+mkdir -p "$folder/root$shared" "$folder/root/run/sshd"
+mount --bind "$shared" "$folder/root$shared"
+exec chroot "$folder/root" /usr/sbin/sshd "$@"
+"""
 
 
 @dataclass
@@ -46,8 +56,18 @@ class Server:
         return (self.folder / "sshd.log").read_text()
 
     def connections(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children(self.process.pid)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def signal_connection(pid: int, number: int) -> None:
+    """Signal sshd's processes of one connection: the monitor, and since OpenSSH 9.8 the one that speaks."""
+    of_sshd = [child for child in children(pid) if Path(f"/proc/{child}/comm").read_text().startswith("sshd")]
+    for each in (*of_sshd, pid):
+        os.kill(each, number)
 
 
 def keygen(path: Path) -> str:
@@ -73,10 +93,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "LogLevel VERBOSE\nMaxStartups 100\nSubsystem sftp internal-sftp\n"
         f"SetEnv HOME={folder}\n"  # what root's own start-up files do is not to be tested
     )
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own, made by its unit where systemd runs
     (folder / "sshd.log").touch()
-    argv = [str(SSHD), "-D", "-f", str(folder / "config"), "-E", str(folder / "sshd.log")]
-    process = subprocess.Popen(argv)
+    (folder / "overlay").mkdir()
+    image = ensure_image("node", Silent()).path
+    places = [str(image), str(folder / "overlay"), str(tmp_path_factory.getbasetemp())]
+    argv = ["-D", "-f", str(folder / "config"), "-E", str(folder / "sshd.log")]
+    process = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", IN_THE_IMAGE, "sh", *places, *argv]
+    )
     try:
         wait_for(lambda: "Server listening" in (folder / "sshd.log").read_text(), within=10, what="listening")
         yield Server(folder, port, process)
@@ -266,7 +290,7 @@ def test_waiting_for_a_session_has_a_limit(ssh: SshTransport) -> None:
 def test_a_connection_that_the_server_dropped_is_opened_anew(server: Server, ssh: SshTransport) -> None:
     assert ssh.execute(["true"], timeout=10).ok
     (before,) = server.connections()
-    os.kill(before, signal.SIGKILL)
+    signal_connection(before, signal.SIGKILL)
     assert ssh.execute(["echo", "again"], timeout=10).stdout == "again\n"
     (after,) = server.connections()
     assert after != before
@@ -279,7 +303,7 @@ def test_a_command_that_may_have_run_is_not_sent_again(server: Server, ssh: SshT
     with ThreadPoolExecutor(1) as pool:
         running_command = pool.submit(ssh.execute, ["sh", "-c", text], timeout=10)
         wait_for(mark.exists, within=5, what="the command running")
-        os.kill(server.connections()[0], signal.SIGKILL)
+        signal_connection(server.connections()[0], signal.SIGKILL)
         with pytest.raises(TransportError, match=r"node01: the connection to root@127.* broke while `sh -c .*` ran"):
             running_command.result()
     assert mark.read_text() == "run\n"
@@ -380,18 +404,14 @@ def test_a_frozen_machine_is_reported_in_bounded_time(server: Server) -> None:
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(ssh.execute, ["sleep", "3.0625"], timeout=1)
         wait_for(lambda: running("sleep 3.0625"), within=5, what="the command running")
-        children = Path(f"/proc/{frozen}/task/{frozen}/children").read_text().split()
-        stopped = [frozen, *(pid for pid in map(int, children) if Path(f"/proc/{pid}/comm").read_text() == "sshd\n")]
         started = time.monotonic()
         try:
-            for pid in stopped:
-                os.kill(pid, signal.SIGSTOP)
+            signal_connection(frozen, signal.SIGSTOP)
             with pytest.raises(
                 TransportError, match=r"node01: `sleep 3\.0625` did not end in time and .* \(process \d+"
             ):
                 held.result()
             assert time.monotonic() - started < 25
         finally:
-            for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+            signal_connection(frozen, signal.SIGCONT)
             ssh.close()
