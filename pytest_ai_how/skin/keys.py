@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytest_ai_how.report.evidence import Evidence
     from pytest_ai_how.report.measurements import Measurements
     from pytest_ai_how.skin.crew import Crew
+    from pytest_ai_how.skin.outcomes import Outcomes
     from pytest_ai_how.skin.settings import Settings
     from pytest_ai_how.skin.trial import Trial
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 CLUSTER: pytest.StashKey[ClusterConfig] = pytest.StashKey()
 CREW: pytest.StashKey[Crew] = pytest.StashKey()
+OUTCOMES: pytest.StashKey[Outcomes] = pytest.StashKey()
 DISTRIBUTION: pytest.StashKey[str] = pytest.StashKey()
 ORDERED: pytest.StashKey[bool] = pytest.StashKey()
 # the capabilities that other plugins added; absent where nobody asked them (--collect-only)

@@ -9,10 +9,11 @@ from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.lease.locks import Locks
 from pytest_ai_how.report.model import CheckResult
 from pytest_ai_how.skin.results import Collection
+from pytest_ai_how.skin.trial import Blocked
 
 #: Seconds that a closing test waits for tests that still run on other workers.
 OTHERS_WITHIN = 900.0
-_NAME, _LOCK = "outcomes.jsonl", "outcomes.lock"
+_NAME, _LOCK, _WORKING = "outcomes.jsonl", "outcomes.lock", "working.lock"
 
 
 class Outcomes:
@@ -21,6 +22,17 @@ class Outcomes:
     def __init__(self, parts: Path) -> None:
         self._parts, self._file = parts, parts / _NAME
         self._locks = Locks(parts)
+        self._working: int | None = None
+
+    def begin(self) -> None:
+        """Say that this process runs tests, until :meth:`end` or its own end, however it comes."""
+        self._working = self._locks.take(_WORKING, shared=True)
+
+    def end(self) -> None:
+        """Say that this process runs no more tests."""
+        if self._working is not None:
+            self._locks.drop(self._working)
+            self._working = None
 
     def note(self, nodeid: str, result: CheckResult) -> None:
         """Write down what the test that xdist knows as ``nodeid`` came to."""
@@ -40,22 +52,37 @@ class Outcomes:
     def before(self, nodeid: str, within: float = OTHERS_WITHIN) -> tuple[CheckResult, ...]:
         """The outcomes of all tests that come before ``nodeid`` in this run, when the last of them has ended.
 
-        Raises :class:`~pytest_ai_how.errors.DeadlineExceeded` naming a test that has not.
+        Raises :class:`Blocked` when nobody is left who could run them, as after ``-x``, and
+        :class:`~pytest_ai_how.errors.DeadlineExceeded`; both name the tests that have not.
         """
         order = list(Collection.read(self._parts).selected)
         wanted = order[: order.index(nodeid)]
         found: dict[str, CheckResult] = {}
 
-        def all_ended() -> bool:
+        def still_open() -> str:
             found.update(self.known())
-            return found.keys() >= set(wanted)
+            return ", ".join(one for one in wanted if one not in found)
+
+        def all_ended() -> bool:
+            if still_open() and self._alone() and (left := still_open()):
+                raise Blocked(f"blocked: the run ended before {left}")
+            return not still_open()
 
         wait_for(
             all_ended,
             within=within,
             what="through with all other tests",
             where="this run",
-            last_seen=lambda: f"still open: {', '.join(one for one in wanted if one not in found)}",
+            last_seen=lambda: f"still open: {still_open()}",
             cure="look at what that test waits for",
         )
         return tuple(found[one] for one in wanted)
+
+    def _alone(self) -> bool:
+        """Whether no other process of the run runs tests any more."""
+        self.end()
+        found = self._locks.take(_WORKING, wait=False)
+        if found is not None:
+            self._locks.drop(found)
+        self.begin()
+        return found is not None

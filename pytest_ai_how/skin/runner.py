@@ -15,7 +15,7 @@ from pytest_ai_how.report.model import CheckResult, Verdict
 from pytest_ai_how.skin.crew import Crew
 from pytest_ai_how.skin.gates import Gates
 from pytest_ai_how.skin.groups import group_dependencies, tell_dependency
-from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, PLAIN_ID, TRIAL
+from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, OUTCOMES, PLAIN_ID, TRIAL
 from pytest_ai_how.skin.marks import ids_of, requirements
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
@@ -104,8 +104,15 @@ class Runner:
             item.nodeid: Selected(item.stash[PLAIN_ID], ids_of(item), _location(item)) for item in session.items
         }
         Collection(selected, tuple(dict.fromkeys(self._deselected))).write(parts)
+        outcomes = self._config.stash[OUTCOMES] = Outcomes(parts)
+        outcomes.begin()
 
     # running
+
+    def pytest_sessionfinish(self) -> None:
+        """Tell those who wait for tests of this process that no more will run: an xdist worker lives on for a while."""
+        if OUTCOMES in self._config.stash:
+            self._config.stash[OUTCOMES].end()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -193,7 +200,7 @@ class Runner:
         )
         assert self._gates is not None
         self._gates.note(ids, trial.verdict, trial.reason)
-        Outcomes(self._crew.orders.parts).note(item.nodeid, result)
+        self._config.stash[OUTCOMES].note(item.nodeid, result)
         return pack(result, self._crew.orders.parts)
 
     # what an item asks for

@@ -53,6 +53,17 @@ def test_it_hears_of_a_test_whose_worker_died(site: Site) -> None:
     assert found.reason("test_closing").startswith("SLU-12=broken"), found.text
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_it_does_not_wait_for_what_nobody_runs(site: Site, workers: str) -> None:
+    """With -x, a worker drops what it had been given."""
+    site.test(
+        CLOSING + "def test_bad():\n    time.sleep(1)\n    assert False\ndef test_a(): pass\ndef test_b(): pass\n"
+    )
+    found = site.run("-n", workers, "-x")
+    assert found.verdicts["test_closing"] == "blocked"
+    assert found.reason("test_closing").startswith("blocked: the run ended before ")
+
+
 def test_a_test_that_does_not_come_last_can_not_have_it(site: Site) -> None:
     site.test('@pytest.mark.check("E2E-17")\ndef test_it(other_rows):\n    pass\n')
     found = site.run()
@@ -67,8 +78,10 @@ def test_checks_are_selected_by_their_identifiers(site: Site) -> None:
 
 def test_one_that_never_ends_is_named(tmp_path: Path) -> None:
     selected = {name: Selected(name, ("SLU-12",), "") for name in ("a", "b", "closing", "after")}
-    Collection(selected, ()).write(tmp_path)
-    outcomes = Outcomes(tmp_path)
+    Collection(selected, {}).write(tmp_path)
+    outcomes, other = Outcomes(tmp_path), Outcomes(tmp_path)
+    for one in (outcomes, other):
+        one.begin()
     outcomes.note("a", CheckResult(nodeid="a", verdict=Verdict.PASSED, ids=("SLU-12",)))
     with pytest.raises(
         DeadlineExceeded, match=r"^this run: not through with all other tests within 0 s; .*still open: b\n"
