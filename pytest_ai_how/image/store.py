@@ -102,6 +102,8 @@ class Store:
     def make_way(self, name: str, digest: str) -> None:
         """Remove what is there in place of the image; the caller holds the lock. ImageError if machines run from it."""
         place = self.place(name, digest)
+        if not place.exists():
+            return  # a process in another root may well have mounted something of the same name
         if users := processes_using(place):
             raise ImageError(
                 str(place),
