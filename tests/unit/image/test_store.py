@@ -200,3 +200,10 @@ def test_the_content_digest_does_not_depend_on_place_or_time(tmp_path: Path) -> 
     (tmp_path / "two/link").unlink()
     (tmp_path / "two/link").symlink_to("etc")
     assert content_digest(tmp_path / "one") != content_digest(tmp_path / "two")
+
+
+def test_what_is_not_there_is_in_nobodys_way(store: Store, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_ai_how.image.store.processes_using", lambda place: [1])
+    store.make_way("node", "cd34" * 16)
+    with pytest.raises(ImageError, match=r"node-ab12ab12ab12: was changed .* \(processes \[1\] see it\)"):
+        store.make_way("node", DIGEST)
