@@ -35,8 +35,9 @@ def assemble(
     """Judge a run.
 
     ``rows`` are all rows of the catalogue, ``titles`` task titles by task, ``deselected`` the identifiers of rows
-    whose check exists but was not selected (with the reason). A row with neither result nor mention there has no
-    check written: it is missing. Raises :class:`ValueError` when a result names a row that the catalogue lacks.
+    whose check exists but was not selected, or not all of it (with the reason). A row with neither result nor mention
+    there has no check written: it is missing. Raises :class:`ValueError` when a result names a row that the catalogue
+    lacks.
     """
     redactor = redactor or Redactor()
     run = _redacted_run(run, redactor)
@@ -121,9 +122,13 @@ def _row_state(row: Row, items: list[CheckResult], deselected: Mapping[str, str]
         return RowState(row=row, verdict=Verdict.MISSING, reason="no check is written for this row")
     worst = min((item.verdict for item in items), key=WORST_FIRST.index)
     reasons = list(dict.fromkeys(item.reason for item in items if item.verdict is worst and item.reason))
+    if worst is Verdict.PASSED:
+        reasons = []  # what stands beside a pass says which part of the row was not tested
     skipped = [item for item in items if item.verdict is Verdict.NOT_APPLICABLE]
     if skipped and worst is not Verdict.NOT_APPLICABLE:
         reasons.append(f"{len(skipped)} of {len(items)} items not applicable: {skipped[0].reason}")
+    if row.id in deselected:
+        reasons.append(deselected[row.id])
     return RowState(
         row=row,
         verdict=worst,

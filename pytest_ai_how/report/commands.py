@@ -66,7 +66,8 @@ def _report(args: argparse.Namespace) -> int:
     elif args.json:
         sys.stdout.write(report.model_dump_json(indent=1) + "\n")
     else:
-        style = Style(width=shutil.get_terminal_size().columns, colour=sys.stdout.isatty())
+        terminal = sys.stdout.isatty()
+        style = Style(width=shutil.get_terminal_size().columns if terminal else None, colour=terminal)
         sys.stdout.write("\n".join(summary(report, style=style)) + "\n")
     return _STATUS[report.verdict]
 

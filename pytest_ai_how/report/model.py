@@ -110,7 +110,10 @@ class Row(Item):
 
 
 class RowState(Item):
-    """One row of the catalogue and what became of it: the worst verdict of the items that test it."""
+    """One row of the catalogue and what became of it: the worst verdict of the items that test it.
+
+    A ``reason`` beside ``passed`` says which part of the row was not tested.
+    """
 
     row: Row
     verdict: Verdict

@@ -17,14 +17,19 @@ _MARKS = {Verdict.FAILED: "FAILED", Verdict.BROKEN: "BROKEN", Verdict.NO_EVIDENC
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How wide the terminal is, in characters, and whether it shows colours (SGR codes)."""
+    """How wide the terminal is, in characters, and whether it shows colours (SGR codes).
 
-    width: int = 80
+    Without a width (a file, a pipe, the log of a CI system) nothing is cut.
+    """
+
+    width: int | None = None
     colour: bool = False
 
     def fit(self, line: str) -> str:
         """Cut ``line`` to the width, with an ellipsis; the whole text is in the reports."""
-        return line if len(line) <= self.width else line[: self.width - 1].rstrip() + "…"
+        if self.width is None or len(line) <= self.width:
+            return line
+        return line[: self.width - 1].rstrip() + "…"
 
     def paint(self, line: str, code: str) -> str:
         """Return ``line`` in a colour, if colours are shown."""
@@ -32,17 +37,20 @@ class Style:
 
 
 def summary(report: RunReport, folder: Path | None = None, style: Style | None = None) -> list[str]:
-    """The lines of the summary: verdict, tasks, failures, what was not tested, figures, where the reports lie."""
+    """The lines of the summary: verdict, tasks, failures, what was not tested, figures, where the reports lie.
+
+    The verdict, its troubles and the failures are whole on any terminal: they are what the reader came for.
+    """
     look = style or Style()
     sections = (
         tasks(report, look),
         failures(report, look),
         untested(report, look),
         figures(report, look),
-        [look.fit(f"reports: {folder}")] if folder else [],
+        [f"reports: {folder}"] if folder else [],
     )
-    head = look.paint(look.fit(verdict_line(report)), _BOLD + _COLOURS[report.verdict])
-    lines = [head, *(look.fit(f"  {first_line(trouble)}") for trouble in report.run.troubles)]
+    head = look.paint(verdict_line(report), _BOLD + _COLOURS[report.verdict])
+    lines = [head, *(f"  {first_line(trouble)}" for trouble in report.run.troubles)]
     for section in sections:
         if section:
             lines += ["", *section]
@@ -59,7 +67,9 @@ def tasks(report: RunReport, style: Style) -> list[str]:
         return []
     middle, last = (max(len(row[column]) for row in rows) for column in (1, 2))
     # The counts matter more than the title: on a narrow terminal the title gives way.
-    first = max(12, min(max(len(row[0]) for row in rows), style.width - middle - last - 4))
+    first = max(len(row[0]) for row in rows)
+    if style.width is not None:
+        first = max(12, min(first, style.width - middle - last - 4))
     narrow = Style(first)
     return [
         style.fit(f"{narrow.fit(name):{first}}  {count:{middle}}  {time:>{last}}".rstrip())
@@ -78,20 +88,20 @@ def failures(report: RunReport, style: Style) -> list[str]:
     for result in worst:
         checks = ", ".join(result.ids) or result.nodeid
         colour = _RED if result.verdict is Verdict.FAILED else _YELLOW
-        tail = f"  [{_MARKS[result.verdict]} {checks}]"
-        said = Style(max(20, style.width - len(tail))).fit(first_line(result.reason))
-        lines.append(style.paint(style.fit(said + tail), colour))
+        lines.append(style.paint(f"{first_line(result.reason)}  [{_MARKS[result.verdict]} {checks}]", colour))
     return lines
 
 
 def untested(report: RunReport, style: Style) -> list[str]:
-    """What was not put to the test, grouped by the reason."""
+    """What was not put to the test, or only in part, grouped by the reason."""
     states = [(state.verdict, state.reason, state.row.id) for state in report.rows]
     states += [(result.verdict, result.reason, result.nodeid) for result in report.results if not result.ids]
     groups: dict[tuple[Verdict, str], list[str]] = {}
     for verdict, reason, name in states:
         if verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE, Verdict.NOT_SELECTED, Verdict.MISSING):
             groups.setdefault((verdict, because(verdict, reason)), []).append(name)
+        elif verdict is Verdict.PASSED and reason:
+            groups.setdefault((verdict, f"in part: {first_line(reason)}"), []).append(name)
     order = sorted(groups, key=lambda group: (list(Verdict).index(group[0]), group[1]))
     lines = [style.fit(f"  {group[1]}: {_some(groups[group])}") for group in order]
     return ["not put to the test:", *lines] if lines else []

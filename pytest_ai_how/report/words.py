@@ -66,7 +66,7 @@ def counted(counts: dict[Verdict, int]) -> str:
 
 
 def verdict_line(report: RunReport) -> str:
-    """``verdict: UNFIT — 2 of 71 checks failed: node02: …``."""
+    """``verdict: UNFIT — 2 of 71 checks failed: node02: …``. A fit one says how much of it all was left out."""
     head = f"verdict: {report.verdict.value.upper()}"
     # Rows and tests that carry no row each count once.
     states = [(state.verdict, state.counts, state.reason) for state in report.rows]
@@ -80,7 +80,7 @@ def verdict_line(report: RunReport) -> str:
             if verdict is not Verdict.PASSED
         )
         rest = "".join(f", {count} {words}" for words, count in sorted(others.items()))
-        return f"{head} — {passed} of {len(selected)} checks passed{rest}"
+        return f"{head} — {passed} of {len(selected)} checks passed{rest}{_left_out(report)}"
     if report.verdict is RunVerdict.UNFIT:
         failed = [reason for verdict, counts, reason in selected if counts and verdict is Verdict.FAILED]
         return f"{head} — {len(failed)} of {len(selected)} checks failed: {first_line(failed[0])}"
@@ -88,6 +88,13 @@ def verdict_line(report: RunReport) -> str:
     if unanswered:
         return f"{head} — {len(unanswered)} of {len(selected)} checks have no answer: {first_line(report.reasons[0])}"
     return f"{head} — {first_line(report.reasons[0])}"
+
+
+def _left_out(report: RunReport) -> str:
+    in_part = sum(1 for state in report.rows if state.verdict is Verdict.PASSED and state.reason)
+    others = sum(1 for state in report.rows if state.verdict is Verdict.NOT_SELECTED)
+    parts = [(in_part, "of them in part"), (others, "not selected")]
+    return "".join(f", {count} {words}" for count, words in parts if count)
 
 
 def first_line(text: str) -> str:

@@ -189,7 +189,8 @@ class Controller:
             return
         writer = terminalreporter._tw
         terminalreporter.section(f"cluster {self._config.name}")
-        for line in summary(self._report, self._ledger.folder, Style(writer.fullwidth, writer.hasmarkup)):
+        style = Style(writer.fullwidth if terminalreporter.isatty else None, writer.hasmarkup)
+        for line in summary(self._report, self._ledger.folder, style):
             terminalreporter.write_line(line)
         for complaint in self._ledger.complaints:
             terminalreporter.write_line(complaint, red=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import time
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,16 @@ import pytest
 import pytest_ai_how
 from pytest_ai_how.catalogue import load_catalogue
 from pytest_ai_how.report.assemble import assemble, rows_of
-from pytest_ai_how.report.model import Absent, CheckResult, Run, RunReport, Verdict
+from pytest_ai_how.report.model import WORST_FIRST, Absent, CheckResult, Run, RunReport, Verdict
 from pytest_ai_how.report.redact import Redactor
 from pytest_ai_how.shell import quote
 from pytest_ai_how.skin.crew import Orders
 from pytest_ai_how.skin.gates import Gates
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, unpack
+from pytest_ai_how.skin.written import written_checks
 
 DURATIONS = "ai_how/durations"
-_MARK = re.compile(r"mark\.check\(([^)]*)\)")
-_ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d\d")
 
 
 class Ledger:
@@ -36,6 +34,7 @@ class Ledger:
         self._started = time.time()
         self._results: dict[str, CheckResult] = {}
         self._crashed: dict[str, str] = {}
+        self._red: set[str] = set()
         self._troubles: list[str] = []
         self.complaints: list[str] = []
         self._redactor = redactor
@@ -46,10 +45,13 @@ class Ledger:
         return self._orders.folder
 
     def take(self, report: pytest.TestReport) -> None:
-        """Take in a test's last report, or that its worker died."""
+        """Take in a test's last report, or that its worker died; and what pytest alone knows to have failed."""
+        if report.failed:
+            self._red.add(report.nodeid)
         if text := getattr(report, "ai_how_result", ""):
             result = unpack(text, self._orders.parts)
-            self._results[report.nodeid] = result
+            # One test can end more than once: --keep-duplicates, --dist=each.
+            self._results[report.nodeid] = _worst(result, self._results.get(report.nodeid, result))
         elif report.when not in ("setup", "call", "teardown"):
             self._crashed[report.nodeid] = reason = str(report.longrepr)
             # Nobody else can tell those who wait for it.
@@ -69,7 +71,9 @@ class Ledger:
         collection = Collection.read(self._orders.parts)
         if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
             self.trouble("pytest failed internally")
-        results = [*self._results.values(), *self._without_result(collection)]
+        for skipped in collection.self_skipped:
+            self.trouble(skipped)
+        results = [*self._with_result(), *self._without_result(collection)]
         return assemble(
             self._run(),
             results,
@@ -78,6 +82,16 @@ class Ledger:
             deselected=self._not_selected(collection, results),
             redactor=self._redactor,
         )
+
+    def _with_result(self) -> Iterator[CheckResult]:
+        for nodeid, result in self._results.items():
+            if nodeid in self._crashed:
+                crash = {"verdict": Verdict.BROKEN, "reason": self._crashed[nodeid]}
+                yield _worst(result, result.model_copy(update=crash))
+                continue
+            if nodeid in self._red and result.verdict in (Verdict.PASSED, Verdict.NOT_APPLICABLE):
+                self.trouble(f"{result.nodeid}: failed, says pytest, but came to '{result.verdict.words}'")
+            yield result
 
     def _without_result(self, collection: Collection) -> list[CheckResult]:
         missing = {nodeid: one for nodeid, one in collection.selected.items() if nodeid not in self._results}
@@ -98,7 +112,8 @@ class Ledger:
         tested = {check for result in results for check in result.ids}
         reasons = dict.fromkeys(written_checks(), "in a suite that was not selected")
         reasons |= dict.fromkeys(collection.deselected, "deselected")
-        return {check: why for check, why in reasons.items() if check not in tested}
+        parts = {c: f"deselected in part: {', '.join(ids)}" for c, ids in collection.deselected.items() if c in tested}
+        return {check: why for check, why in reasons.items() if check not in tested} | parts
 
     def _run(self) -> Run:
         orders = self._orders
@@ -138,13 +153,5 @@ class Ledger:
             cache.set(DURATIONS, known | fresh)
 
 
-def written_checks() -> set[str]:
-    """The rows for which our own suites have a test, by the text of the suites."""
-    spec = find_spec("pytest_ai_how.suites")
-
-    found: set[str] = set()
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        for path in Path(root).rglob("test_*.py"):
-            for arguments in _MARK.findall(path.read_text(encoding="utf-8")):
-                found.update(_ID.findall(arguments))
-    return found
+def _worst(*results: CheckResult) -> CheckResult:
+    return min(results, key=lambda result: WORST_FIRST.index(result.verdict))

@@ -37,8 +37,12 @@ def mistakes(item: pytest.Item) -> Iterator[str]:
     """Marks that are written wrongly."""
     for name in ("check", "requires", "on"):
         for mark in item.iter_markers(name):
-            if not mark.args or mark.kwargs or not all(isinstance(one, str) for one in mark.args):
-                yield f"@pytest.mark.{name} takes one or more texts"
+            several = name != "on"
+            right = mark.args if several else len(mark.args) == 1
+            if not right or mark.kwargs or not all(isinstance(one, str) for one in mark.args):
+                yield f"@pytest.mark.{name} takes one {'or more texts' if several else 'text'}"
+    if item.get_closest_marker("on") and "node" not in getattr(item, "fixturenames", ()):
+        yield "@pytest.mark.on without the fixture 'node': the test would run once, on no node of the role"
 
 
 def _arguments(item: pytest.Item, name: str) -> tuple[str, ...]:

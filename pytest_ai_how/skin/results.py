@@ -46,10 +46,15 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a run is about to do: the selected tests by the node id that xdist knows, and the checks deselected."""
+    """What a run is about to do: the selected tests by the node id that xdist knows, and what it leaves out.
+
+    ``deselected`` are the node ids of tests that were taken out, by check; ``self_skipped`` say which files with checks
+    skipped themselves.
+    """
 
     selected: Mapping[str, Selected]
-    deselected: tuple[str, ...]
+    deselected: Mapping[str, tuple[str, ...]]
+    self_skipped: tuple[str, ...] = ()
 
     def ids_of(self, nodeid: str) -> tuple[str, ...]:
         """The checks of a selected test; none when it is not known."""
@@ -62,7 +67,8 @@ class Collection:
             return
         data = {
             "selected": {nodeid: asdict(one) for nodeid, one in self.selected.items()},
-            "deselected": self.deselected,
+            "deselected": dict(self.deselected),
+            "self_skipped": self.self_skipped,
         }
         handle, name = tempfile.mkstemp(prefix="collection-", dir=parts)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -75,9 +81,10 @@ class Collection:
         try:
             data = json.loads((parts / _COLLECTION).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return cls({}, ())
+            return cls({}, {})
         selected = {
             nodeid: Selected(one["nodeid"], tuple(one["ids"]), one["location"])
             for nodeid, one in data["selected"].items()
         }
-        return cls(selected, tuple(data["deselected"]))
+        deselected = {check: tuple(nodeids) for check, nodeids in data["deselected"].items()}
+        return cls(selected, deselected, tuple(data["self_skipped"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
@@ -20,10 +21,13 @@ from pytest_ai_how.skin.marks import ids_of, requirements
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
 from pytest_ai_how.skin.trial import Blocked, Trial, judge
+from pytest_ai_how.skin.written import checks_under
 
 # Verdicts that pytest has no outcome for: the line that stands for the traceback.
 _IN_WORDS = (Verdict.BLOCKED, Verdict.NO_EVIDENCE)
 NO_EVIDENCE = "no evidence: the check passed, but attached nothing and measured nothing"
+NEVER_XFAIL = "a check must not be expected to fail (xfail): it would never be red"
+NOT_CALLED = "it was set up but never called (--setup-only, --setup-plan)"
 
 
 class Runner:
@@ -31,7 +35,8 @@ class Runner:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._deselected: list[str] = []
+        self._collected: list[pytest.Item] = []
+        self._self_skipped: list[str] = []
         self._gates_of: dict[str, tuple[str, ...]] = {}
         self._gate_ids: Iterable[str] = ()
         self._awaited: Counter[str] = Counter()
@@ -90,9 +95,16 @@ class Runner:
 
         items.sort(key=place)
 
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Remember which checks were left out."""
-        self._deselected += [check for item in items for check in ids_of(item)]
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Remember what there is: not all that is taken out later is told to pytest_deselected."""
+        self._collected.append(item)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that skips itself takes its checks with it."""
+        if report.skipped and (checks := checks_under(self._config.rootpath / report.nodeid)):
+            *_, why = report.longrepr if isinstance(report.longrepr, tuple) else (report.longrepr,)
+            said = str(why).removeprefix("Skipped: ").removesuffix(".")
+            self._self_skipped.append(f"{report.nodeid}: holds checks, but skipped itself: {said}: {', '.join(checks)}")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell the controller what is about to run."""
@@ -103,9 +115,17 @@ class Runner:
         selected = {
             item.nodeid: Selected(item.stash[PLAIN_ID], ids_of(item), _location(item)) for item in session.items
         }
-        Collection(selected, tuple(dict.fromkeys(self._deselected))).write(parts)
+        Collection(selected, self._deselected(session.items), tuple(self._self_skipped)).write(parts)
         outcomes = self._config.stash[OUTCOMES] = Outcomes(parts)
         outcomes.begin()
+
+    def _deselected(self, kept: Sequence[pytest.Item]) -> dict[str, tuple[str, ...]]:
+        """The node ids of the tests that were taken out, by check."""
+        selected, found = set(kept), dict[str, tuple[str, ...]]()
+        for item in self._collected:
+            for check in ids_of(item) if item not in selected else ():
+                found[check] = (*found.get(check, ()), item.stash.get(PLAIN_ID, item.nodeid))
+        return found
 
     # running
 
@@ -144,6 +164,18 @@ class Runner:
         if shut := self._gates.why_shut(self._barriers(ids)):
             raise Blocked(f"blocked: {shut}")
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """A check that returns what it should assert is broken, whatever the session makes of warnings."""
+        trial = item.stash[TRIAL]
+        try:
+            with warnings.catch_warnings():
+                if trial.strict:
+                    warnings.simplefilter("error", pytest.PytestReturnNotNoneWarning)
+                yield
+        finally:
+            trial.called = True
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -154,6 +186,8 @@ class Runner:
         if verdict := self._observe(trial, item, call, report):
             report.ai_how_verdict = verdict.value  # type: ignore[attr-defined]  # pytest carries what is added
         if report.when == "teardown":
+            if trial.verdict is Verdict.PASSED and not trial.called:
+                trial.note(Verdict.BROKEN, NOT_CALLED)
             report.ai_how_result = self._result(trial, item)  # type: ignore[attr-defined]  # as above
         tell_dependency(item, item.stash.get(PLAIN_ID, item.nodeid), report)
         return report
@@ -162,19 +196,23 @@ class Runner:
         self, trial: Trial, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> Verdict | None:
         """Take one phase into the trial, and make pytest's outcome say no more than is true."""
-        if trial.strict and hasattr(report, "wasxfail"):
+        if hasattr(report, "wasxfail"):
+            if not trial.strict:  # pytest has words of its own for it
+                if report.skipped:
+                    trial.note(Verdict.NOT_APPLICABLE, f"expected to fail: {report.wasxfail}")
+                return None
             del report.wasxfail
-            verdict, reason = Verdict.BROKEN, "a check must not be expected to fail (xfail): it would never be red"
-        elif call.excinfo is not None and not hasattr(report, "wasxfail"):
+            verdict, reason = Verdict.BROKEN, NEVER_XFAIL
+        elif call.excinfo is not None:
             verdict, reason = judge(call.excinfo.value, trial, call.when)
-        elif trial.strict and call.when == "call" and not _samples(item):
-            verdict, reason = Verdict.NO_EVIDENCE, NO_EVIDENCE
+        elif found := _doubt(trial, item, call.when):
+            verdict, reason = found
         else:
             return None
         was_red = report.outcome == "failed"
         if verdict is not Verdict.NOT_APPLICABLE:
             report.outcome = "failed"
-        if verdict in _IN_WORDS or (verdict is Verdict.BROKEN and not was_red):
+        if verdict in _IN_WORDS or not (was_red or verdict is Verdict.NOT_APPLICABLE):
             report.longrepr = reason
         trial.note(verdict, reason, report.longreprtext if report.failed else "")
         return verdict
@@ -219,6 +257,18 @@ class Runner:
 
     def _exclusive(self, item: pytest.Item) -> bool:
         return item.get_closest_marker("exclusive") is not None or self._disruptive(item)
+
+
+def _doubt(trial: Trial, item: pytest.Item, when: str) -> tuple[Verdict, str] | None:
+    """What a check is that ended without an exception, but proved nothing or measured the contrary."""
+    # Parts of a test (subtests) are reported while it still runs, and may come before its evidence.
+    if when != "call" or not (trial.strict and trial.called):
+        return None
+    measurements = item.stash.get(MEASUREMENTS, None)
+    for figure in measurements.items if measurements else ():
+        if figure.verdict in ("exceeded", "invalid"):
+            return Verdict.FAILED, f"{figure.node}: {figure.reason}" if figure.node else figure.reason
+    return None if _samples(item) else (Verdict.NO_EVIDENCE, NO_EVIDENCE)
 
 
 def _excuse(item: pytest.Item, reason: str) -> NoReturn:

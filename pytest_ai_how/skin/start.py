@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pytest_ai_how.config.loader import load_config
@@ -21,6 +23,10 @@ def start(config: pytest.Config, settings: Settings) -> None:
 
     Raises :class:`pytest.UsageError` with every mistake of the configuration; nothing was made or contacted.
     """
+    if sys.flags.optimize:
+        raise pytest.UsageError(
+            "python -O drops assertions, and with them the checks\n  do: run without -O and PYTHONOPTIMIZE"
+        )
     try:
         cluster = load_config(settings.cluster)
         load_limits(settings.limits or cluster.limits)

@@ -16,7 +16,7 @@ from pytest_ai_how.report.model import Verdict
 _DEPENDENCY = "pytest_dependency"
 
 
-class Blocked(Exception):  # noqa: N818  pytest shows the name
+class Blocked(Exception):
     """The check is not tried, because what it builds on failed."""
 
 
@@ -25,10 +25,12 @@ class Trial:
     """What a test has come to so far.
 
     ``strict``: it is a check, and must not skip or pass without evidence. ``excuse``: why it is not applicable.
+    ``called``: its function came to an end, well or not.
     """
 
     strict: bool
     excuse: str = ""
+    called: bool = False
     verdict: Verdict = Verdict.PASSED
     reason: str = ""
     traces: list[str] = field(default_factory=list)

@@ -21,7 +21,7 @@ from tests.unit.plugin.conftest import Site
         ("check('SLU-97')", "no check is named 'SLU-97' (did you mean 'SLU-"),
         ("requires('gpuu')", "no capability is named 'gpuu' (did you mean 'gpu'?)"),
         ("check()", "@pytest.mark.check takes one or more texts"),
-        ("on(5)", "@pytest.mark.on takes one or more texts"),
+        ("on(5)", "@pytest.mark.on takes one text"),
     ],
 )
 def test_wrong_marks(site: Site, mark: str, message: str, workers: str) -> None:

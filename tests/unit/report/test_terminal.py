@@ -30,8 +30,37 @@ def test_what_a_machine_said_cannot_steer_the_terminal() -> None:
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     lines = summary(report(), Path("reports/x"), Style(width=width))
-    assert max(map(len, lines)) <= width
+    whole = [line for line in lines if line.startswith("verdict: ") or line.endswith("]")]
+    assert len(whole) == 5
+    assert max(len(line) for line in lines if line not in whole) <= width
     assert not any("\x1b[31m" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_verdict_a_trouble_and_a_failure_are_never_cut(width: int) -> None:
+    reason = f"node01: {'seen ' * 60}end"
+    run = RUN.model_copy(update={"troubles": (f"localhost: {'left ' * 60}end",)})
+    results = [item(Verdict.FAILED, "SLU-12", reason=reason), item(Verdict.BROKEN, "SLU-13", reason=reason)]
+    lines = summary(assemble(run, results, [row("SLU-12"), row("SLU-13")]), style=Style(width=width))
+    assert lines[0] == f"verdict: UNFIT — 1 of 2 checks failed: {reason}"
+    assert lines[1] == f"  {run.troubles[0]}"
+    assert f"{reason}  [FAILED SLU-12]" in lines
+    assert f"{reason}  [BROKEN SLU-13]" in lines
+
+
+def test_where_there_is_no_terminal_nothing_is_cut() -> None:
+    lines = summary(report(), Path(f"reports/{'x' * 300}"))
+    assert not any("…" in line for line in lines)
+    assert "\n".join(lines) + "\n" == (DATA / "summary-whole.txt").read_text().replace("FOLDER", "x" * 300)
+
+
+def test_a_fit_run_says_what_it_left_out() -> None:
+    rows = [row("SLU-01"), row("SLU-02"), row("SLU-03")]
+    found = [item(Verdict.PASSED, "SLU-01")]
+    left = {"SLU-01": "deselected in part: test_x[node02]", "SLU-02": "deselected"}
+    got = assemble(RUN, found, rows, deselected=left)
+    assert verdict_line(got) == "verdict: FIT — 1 of 1 checks passed, 1 of them in part, 1 not selected"
+    assert "  in part: deselected in part: test_x[node02]: SLU-01" in summary(got)
 
 
 def test_colours_come_only_when_asked_for() -> None:
