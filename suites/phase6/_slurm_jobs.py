@@ -103,6 +103,12 @@ def completed(run: Run) -> Run:
     return run
 
 
+def ran_on(node: str, run: Run) -> Run:
+    """Return the run if the job ran on the node that was asked for, and on no other; fail otherwise."""
+    assert run.record.nodes == (node,), f"{run.label}: asked for {node} and ran elsewhere; expected it there alone"
+    return run
+
+
 def described(record: SacctRecord) -> str:
     """An accounting record as lines of evidence."""
     facts = asdict(record)

@@ -53,7 +53,9 @@ def test_new_image_is_visible_everywhere(
     registry: Registry, evidence: Evidence, measure: Measurements, run_id: str
 ) -> None:
     """An image written on one compute node is read by all nodes, with the same digest, with no step in between."""
-    source = f"{registry.root}/{catalogued(registry)[0].path}"
+    catalog = catalogued(registry)
+    assert catalog, f"{registry.cluster.controller.name}: {registry.root}/{CATALOG} lists no image that could be copied"
+    source = f"{registry.root}/{catalog[0].path}"
     writer = registry.cluster.on("compute")[0]
     path = f"{registry.root}/custom-images/visible-{run_id}.sif"
     try:
@@ -61,7 +63,10 @@ def test_new_image_is_visible_everywhere(
         evidence.result(wrote)
         assert wrote.ok, f"{writer.name}: {path} can't be written: {wrote.stderr.strip()}"
         since = Deadline(30)
-        [expected] = {digest for digest, _ in registry.digests(source, registry.cluster.on("compute")[:1]).values()}
+        [(expected, original)] = registry.digests(source, registry.cluster.on("compute")[:1]).values()
+        evidence.result(original)
+        # Unread everywhere would be the same everywhere.
+        assert expected, f"{writer.name}: {source} can't be digested: {original.stderr.strip() or 'no word why'}"
         while True:
             seen = registry.digests(path)
             behind = {node: digest or "nothing" for node, (digest, _) in seen.items() if digest != expected}
@@ -81,15 +86,15 @@ def test_new_image_is_visible_everywhere(
 
 
 @pytest.mark.check("STO-32")
-def test_catalogue_is_the_files(registry: Registry, evidence: Evidence) -> None:
+def test_catalogue_is_the_files(registry: Registry, evidence: Evidence, run_id: str) -> None:
     """Every image file is in the catalogue, every catalogue entry is a file, with the size and digest it claims."""
     tree, listed = registry.tree()
     evidence.result(listed)
-    # What other checks put there for a moment carries the run in its name and is theirs to remove.
+    # What STO-31 of this run puts there for a moment is its own to remove; that of a run that died is an orphan.
     files = {entry.path: entry.size for entry in tree if entry.kind == "f" and entry.path.endswith(".sif")}
     catalog = {entry.path: entry for entry in catalogued(registry)}
     assert catalog, f"{listed.node}: {registry.root}/{CATALOG} lists no image"
-    orphans = sorted(path for path in set(files) - set(catalog) if not path.startswith("custom-images/visible-"))
+    orphans = sorted(path for path in set(files) - set(catalog) if path != f"custom-images/visible-{run_id}.sif")
     missing = sorted(set(catalog) - set(files))
     assert not missing, f"{listed.node}: {registry.root}/{CATALOG} lists {missing[0]}, but there is no such file"
     assert not orphans, f"{listed.node}: {registry.root}/{orphans[0]} is not in {CATALOG}; add it or remove the file"

@@ -12,7 +12,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 
-from ._slurm_jobs import cancelling, collect, completed, judged, run_job, submit
+from ._slurm_jobs import cancelling, collect, completed, judged, ran_on, run_job, run_jobs, submit
 from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, log_lines, traces
 
@@ -22,10 +22,15 @@ pytestmark = pytest.mark.requires("slurm", "shared-storage")
 @pytest.mark.check("SLU-19")
 @pytest.mark.requires("cgroup.memory")
 def test_memory_limit(slurm: Slurm, evidence: Evidence) -> None:
-    """A job that uses more memory than it asked for ends as OUT_OF_MEMORY, and its node stays healthy."""
-    node = slurm.compute[0]
+    """On each node, a job that uses more memory than it asked for ends as OUT_OF_MEMORY, and the node stays healthy."""
+    for node in slurm.compute:
+        runs_out_of_memory(slurm, evidence, node)
+
+
+def runs_out_of_memory(slurm: Slurm, evidence: Evidence, node: str) -> None:
+    """Run a job that fills too much memory on a node, and judge its end and the node afterwards."""
     job = JobSpec(payload("memory_fill.py"), name="oom", nodelist=node, mem=64, export="ALL,FILL=256")
-    run = run_job(slurm, evidence, job)
+    run = ran_on(node, run_job(slurm, evidence, job))
     assert run.record.state == "OUT_OF_MEMORY", (
         f"{run.label}: filled 256 MiB with --mem=64M and ended as {run.record.state} ({run.record.exit}), expected "
         "OUT_OF_MEMORY; do: check ConstrainRAMSpace in cgroup.conf"
@@ -42,11 +47,16 @@ def test_memory_limit(slurm: Slurm, evidence: Evidence) -> None:
 @pytest.mark.check("SLU-36")
 @pytest.mark.requires("cgroup.cpu")
 def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
-    """A job may run on as many CPUs as it asked for, and its busy processes get the time of those, and not more.
+    """On each node, a job gets as many CPUs as it asked for, and its busy processes the time of those, and not more.
 
     What these CPUs give at present is measured beside it, outside of Slurm: others may be using the machine too.
     """
-    node = slurm.compute[0]
+    for node in slurm.compute:
+        keeps_to_its_cpus(slurm, node, evidence, measure)
+
+
+def keeps_to_its_cpus(slurm: Slurm, node: str, evidence: Evidence, measure: Measurements) -> None:
+    """Run jobs with one and with all CPUs of a node, and judge where they ran and how much time they got."""
     total = slurm.nodes()[node].cpus
     for cpus in sorted({1, total}):
         job = JobSpec(
@@ -57,7 +67,7 @@ def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements
             mem=128,
             export="ALL,SECONDS_TO_BURN=1",
         )
-        run = completed(run_job(slurm, evidence, job))
+        run = completed(ran_on(node, run_job(slurm, evidence, job)))
         told = json.loads(run.stdout)
         affinity = told["affinity"]
         assert len(affinity) == cpus, (
@@ -139,13 +149,15 @@ def test_nothing_is_left_after_a_job(slurm: Slurm, evidence: Evidence) -> None:
 
 @pytest.mark.check("SLU-40")
 def test_prolog_and_epilog_ran(slurm: Slurm, evidence: Evidence) -> None:
-    """For a job, the prolog and the epilog each wrote a line with its id on its node."""
-    run = completed(run_job(slurm, evidence, JobSpec("true", name="prolog", mem=16)))
-    node = slurm.cluster[run.node]
-    for script in ("prolog", "epilog"):
-        path = f"/var/log/slurm/{script}.log"
-        lines = log_lines(node, path, run.id, evidence)
-        assert len(lines) == 1, (
-            f"{node.name}: {path} has {len(lines)} lines for job {run.id}, expected one; do: check "
-            f"{script.capitalize()} in slurm.conf and slurmd's log"
-        )
+    """For a job on each node, the prolog and the epilog each wrote a line with its id there."""
+    jobs = [JobSpec("true", name="prolog", nodelist=node, mem=16) for node in slurm.compute]
+    for name, run in zip(slurm.compute, run_jobs(slurm, evidence, jobs), strict=True):
+        completed(ran_on(name, run))
+        node = slurm.cluster[name]
+        for script in ("prolog", "epilog"):
+            path = f"/var/log/slurm/{script}.log"
+            lines = log_lines(node, path, run.id, evidence)
+            assert len(lines) == 1, (
+                f"{node.name}: {path} has {len(lines)} lines for job {run.id}, expected one; do: check "
+                f"{script.capitalize()} in slurm.conf and slurmd's log"
+            )

@@ -16,7 +16,7 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import JobOptions, JobSpec, Slurm
 
-from ._slurm_jobs import Run, completed, run_job, run_jobs
+from ._slurm_jobs import Run, completed, ran_on, run_job, run_jobs
 from ._slurm_payloads import payload
 from ._slurm_probes import gpu_devices
 
@@ -47,7 +47,7 @@ def probe(slurm: Slurm, evidence: Evidence, node: str, gpus: int) -> Seen:
     if gpus:
         options["gres"] = f"gpu:{gpus}"
     job = JobSpec(payload("gpu_probe.py"), **options)
-    run = completed(run_job(slurm, evidence, job))
+    run = completed(ran_on(node, run_job(slurm, evidence, job)))
     told = json.loads(run.stdout)
     assert told["devices"], f"{node}: the job sees no GPU device in /dev at all; nothing was compared"
     return Seen(run, told["devices"], told["null"], told["environment"])
@@ -81,8 +81,13 @@ def test_gres_count_equals_the_devices(slurm: Slurm, evidence: Evidence) -> None
 @pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_a_job_with_one_gpu_sees_one(slurm: Slurm, evidence: Evidence) -> None:
-    """A job that asked for one GPU may open exactly one, is told which, and, if it is a real one, computes on it."""
-    node = next(iter(gpu_nodes(slurm)))
+    """On each node, a job with one GPU may open exactly one, is told which, and, if it is real, computes on it."""
+    for node in gpu_nodes(slurm):
+        sees_one(slurm, evidence, node)
+
+
+def sees_one(slurm: Slurm, evidence: Evidence, node: str) -> None:
+    """Run a job with one GPU on a node and judge what it saw."""
     seen = probe(slurm, evidence, node, 1)
     assert len(seen.allowed) == 1, (
         f"{node}: job {seen.run.id} with gres=gpu:1 may open {seen.allowed or 'no GPU'}, expected exactly one "
@@ -136,8 +141,13 @@ def test_a_job_without_gres_sees_none(slurm: Slurm, evidence: Evidence) -> None:
 @pytest.mark.requires("shared-storage")
 @pytest.mark.requires("cgroup.devices")
 def test_device_whitelist(slurm: Slurm, evidence: Evidence) -> None:
-    """Each device outside of a job's allocation is refused with EPERM; its own and /dev/null open."""
-    node = max(gpu_nodes(slurm).items(), key=lambda item: item[1])[0]
+    """On each node, a device outside of a job's allocation is refused with EPERM; its own and /dev/null open."""
+    for node in gpu_nodes(slurm):
+        refuses_others(slurm, evidence, node)
+
+
+def refuses_others(slurm: Slurm, evidence: Evidence, node: str) -> None:
+    """Run jobs with no and with one GPU on a node, and judge the answer of each device."""
     refused = 0
     for gpus in (0, 1):
         seen = probe(slurm, evidence, node, gpus)

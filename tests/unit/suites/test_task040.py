@@ -96,11 +96,23 @@ def test_an_image_that_a_node_does_not_see_is_red(evidence: Evidence, monkeypatc
     assert ("rm", "-f", "--", f"{ROOT}/custom-images/visible-r2.sif") in calls, "the copy was left behind"
 
 
+@pytest.mark.seen_to_fail("STO-31")
+def test_an_image_that_nobody_can_read_is_red(evidence: Evidence) -> None:
+    measure = Measurements(load_limits("local"))
+    deaf = registry(scripts={node: [("sha256sum", Result((), 127, "", "not found"))] for node in ("node01", "node02")})
+    with pytest.raises(AssertionError, match=r"^node01: .*base\.sif can't be digested: not found"):
+        task040.test_new_image_is_visible_everywhere(deaf, evidence, measure, "r1")
+    with pytest.raises(AssertionError, match=r"^controller: .*lists no image that could be copied"):
+        task040.test_new_image_is_visible_everywhere(registry(catalog="images: []"), evidence, measure, "r1")
+    assert not measure.items
+
+
 @pytest.mark.seen_to_fail("STO-32")
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
         ({"tree": TREE + "base-images/other.sif\tf\t644\troot\tslurm\t7\n"}, "other.sif is not in"),
+        ({"tree": TREE + "custom-images/visible-r0.sif\tf\t644\troot\tslurm\t7\n"}, "visible-r0.sif is not in"),
         ({"tree": TREE.replace("base-images/base.sif", "base-images/base.txt")}, "no such file"),
         ({"tree": TREE.replace("slurm\t100", "slurm\t99")}, "has 99 bytes, .* says 100"),
         ({"scripts": {"controller": [("sha256sum", "bbbb  file\n")]}}, "has sha256 bbbb"),
@@ -108,9 +120,9 @@ def test_an_image_that_a_node_does_not_see_is_red(evidence: Evidence, monkeypatc
     ],
 )
 def test_a_catalogue_that_is_not_the_files_is_red(evidence: Evidence, broken: dict[str, Any], message: str) -> None:
-    task040.test_catalogue_is_the_files(registry(), evidence)
+    task040.test_catalogue_is_the_files(registry(), evidence, "r1")
     with pytest.raises(AssertionError, match=rf"^controller: .*{message}"):
-        task040.test_catalogue_is_the_files(registry(**broken), evidence)
+        task040.test_catalogue_is_the_files(registry(**broken), evidence, "r1")
 
 
 FALLS_BACK = Result((), 0, "/opt/containers\n", "registry-path: /mnt/shared is not mounted, using /opt/containers")

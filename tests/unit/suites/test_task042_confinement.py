@@ -21,13 +21,19 @@ def evidence() -> Iterator[Evidence]:
     assert found.samples, "the check attached no evidence"
 
 
-HOSTNAME: Rules = [("srun", "node01\n")]
+HOSTNAME: Rules = [("srun", ["node01\n", "node02\n"])]
 
 
 @pytest.mark.seen_to_fail("SLU-19")
 def test_a_memory_limit_that_does_not_hold(evidence: Evidence) -> None:
     killed = FakeJob("oom", 3, state="OUT_OF_MEMORY", signal=125)
-    checks.test_memory_limit(fake_slurm([killed], first=HOSTNAME), evidence)
+    other = FakeJob("oom", 4, state="OUT_OF_MEMORY", signal=125, nodes="node02")
+    checks.test_memory_limit(fake_slurm([killed, other], first=HOSTNAME), evidence)
+    beyond = FakeJob("oom", 4, "filled 268435456\nintact\n", nodes="node02")
+    with pytest.raises(AssertionError, match=r"^job 4 \(oom\) on node02: filled 256 MiB .* ended as COMPLETED"):
+        checks.test_memory_limit(fake_slurm([killed, beyond], first=HOSTNAME), evidence)
+    with pytest.raises(AssertionError, match=r"^job 3 \(oom\) on node01: asked for node02 and ran elsewhere"):
+        checks.test_memory_limit(fake_slurm([killed], first=HOSTNAME), evidence)
     free = FakeJob("oom", 3, "filled 268435456\nintact\n")
     with pytest.raises(
         AssertionError, match=r"^job 3 \(oom\) on node01: filled 256 MiB with --mem=64M and ended as COMPLE"
@@ -42,7 +48,9 @@ def test_a_memory_limit_that_does_not_hold(evidence: Evidence) -> None:
         checks.test_memory_limit(fake_slurm([killed], first=[("srun", Result((), 1, stderr="down"))]), evidence)
 
 
-def burnt(name: str, id: int, affinity: list[int], cpu: float, reachable: list[int] | None = None) -> FakeJob:
+def burnt(
+    name: str, id: int, affinity: list[int], cpu: float, reachable: list[int] | None = None, nodes: str = "node01"
+) -> FakeJob:
     said = {
         "affinity": affinity,
         "reachable": reachable or affinity,
@@ -50,19 +58,25 @@ def burnt(name: str, id: int, affinity: list[int], cpu: float, reachable: list[i
         "cpu_seconds": cpu,
         "wall_seconds": 1.0,
     }
-    return FakeJob(name, id, json.dumps(said))
+    return FakeJob(name, id, json.dumps(said), nodes=nodes)
 
 
 @pytest.mark.seen_to_fail("SLU-36")
 def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
-    whole = burnt("cpu-2", 2, [0, 1], 1.9)
+    whole = [burnt("cpu-2", 2, [0, 1], 1.9), burnt("cpu-2", 4, [0, 1], 1.9, nodes="node02")]
+    right = burnt("cpu-1", 3, [1], 0.95, nodes="node02")
 
-    def run(first: FakeJob, outside: float = 0.95) -> None:
-        said: Rules = [("taskset", json.dumps({"cpu_seconds": outside, "wall_seconds": 1.0}))]
-        checks.test_cpu_confinement(fake_slurm([first, whole], compute=said), evidence, new_measure())
+    def run(first: FakeJob, outside: float = 0.95, second: FakeJob = right) -> None:
+        said: Rules = [
+            ("taskset --cpu-list 0,1", json.dumps({"cpu_seconds": 1.9, "wall_seconds": 1.0})),
+            ("taskset", json.dumps({"cpu_seconds": outside, "wall_seconds": 1.0})),
+        ]
+        checks.test_cpu_confinement(fake_slurm([first, second, *whole], compute=said), evidence, new_measure())
 
     run(burnt("cpu-1", 1, [0], 0.99))
     run(burnt("cpu-1", 1, [0], 0.4), outside=0.5)
+    with pytest.raises(AssertionError, match=r"^node02: job 3 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do:"):
+        run(burnt("cpu-1", 1, [0], 0.99), second=burnt("cpu-1", 3, [0, 1], 1.9, nodes="node02"))
     with pytest.raises(AssertionError, match=r"^node01: job 1 with 1 CPUs may run on \[0, 1\], expected 1 of 2; do:"):
         run(burnt("cpu-1", 1, [0, 1], 1.9))
     with pytest.raises(
@@ -71,8 +85,8 @@ def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
         run(burnt("cpu-1", 1, [0], 0.99, reachable=[0, 1]))
     with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 1.9 fraction"):
         run(burnt("cpu-1", 1, [0], 1.9))
-    with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 0.3 fraction"):
-        run(burnt("cpu-1", 1, [0], 0.3))
+    with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 0.1 fraction"):
+        run(burnt("cpu-1", 1, [0], 0.1))
 
 
 def pair(greedy: str = "OUT_OF_MEMORY", beside: str = "RUNNING", said: str = "intact") -> list[FakeJob]:
@@ -117,13 +131,17 @@ def test_a_daemon_or_a_cgroup_that_stays(evidence: Evidence) -> None:
 
 @pytest.mark.seen_to_fail("SLU-40")
 def test_a_prolog_or_epilog_that_did_not_run(evidence: Evidence) -> None:
-    job = FakeJob("prolog", 8)
+    jobs = [FakeJob("prolog", 8), FakeJob("prolog", 9, nodes="node02")]
     line = "2026-11-23T15:48:32Z prolog job=8 user=hpc node=node01\n"
-    ran: Rules = [("grep -wF job=8", line)]
-    checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=ran), evidence)
+    ran: Rules = [("grep -wF job=8", line), ("grep -wF job=9", line.replace("=8", "=9"))]
+    checks.test_prolog_and_epilog_ran(fake_slurm(jobs, compute=ran), evidence)
+    with pytest.raises(AssertionError, match=r"^node02: /var/log/slurm/prolog.log has 0 lines for job 9, expected one"):
+        checks.test_prolog_and_epilog_ran(
+            fake_slurm(jobs, compute=[ran[0], ("grep -wF job=9", Result((), 1))]), evidence
+        )
     never: Rules = [(("grep", "-wF", "job=8", "/var/log/slurm/epilog.log"), Result((), 1)), *ran]
     with pytest.raises(AssertionError, match=r"^node01: /var/log/slurm/epilog.log has 0 lines for job 8, expected one"):
-        checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=never), evidence)
+        checks.test_prolog_and_epilog_ran(fake_slurm(jobs, compute=never), evidence)
     twice: Rules = [("grep -wF job=8", line * 2)]
     with pytest.raises(AssertionError, match=r"^node01: /var/log/slurm/prolog.log has 2 lines for job 8, expected one"):
-        checks.test_prolog_and_epilog_ran(fake_slurm([job], compute=twice), evidence)
+        checks.test_prolog_and_epilog_ran(fake_slurm(jobs, compute=twice), evidence)

@@ -48,7 +48,13 @@ def test_a_gres_count_that_is_not_the_machines(evidence: Evidence) -> None:
 @pytest.mark.seen_to_fail("SLU-32")
 def test_a_job_that_sees_a_gpu_too_many_or_the_wrong_one(evidence: Evidence) -> None:
     right = FakeJob("gpu-1", 3, told("ENXIO", "EPERM", environment=ONE))
-    checks.test_a_job_with_one_gpu_sees_one(fake_slurm([right]), evidence)
+    second = FakeJob("gpu-1", 4, told("ENXIO", "EPERM", environment=ONE), nodes="node02")
+    checks.test_a_job_with_one_gpu_sees_one(fake_slurm([right, second]), evidence)
+    open_there = FakeJob("gpu-1", 4, told("ENXIO", "ENXIO", environment=ONE), nodes="node02")
+    with pytest.raises(AssertionError, match=r"^node02: job 4 with gres=gpu:1 may open"):
+        checks.test_a_job_with_one_gpu_sees_one(fake_slurm([right, open_there]), evidence)
+    with pytest.raises(AssertionError, match=r"^job 3 \(gpu-1\) on node01: asked for node02 and ran elsewhere"):
+        checks.test_a_job_with_one_gpu_sees_one(fake_slurm([right]), evidence)
     both = FakeJob("gpu-1", 3, told("ENXIO", "ENXIO", environment=ONE))
     with pytest.raises(
         AssertionError, match=r"^node01: job 3 with gres=gpu:1 may open \['/dev/fakegpu0', '/dev/fakegpu1'\]"
@@ -99,7 +105,12 @@ def test_a_device_that_is_not_refused(evidence: Evidence) -> None:
         return [FakeJob("gpu-0", 3, none), FakeJob("gpu-1", 4, one)]
 
     refused = told("EPERM", "EPERM")
-    checks.test_device_whitelist(fake_slurm(jobs(refused, told("ENXIO", "EPERM"))), evidence)
+    right = jobs(refused, told("ENXIO", "EPERM"))
+    other = [FakeJob("gpu-0", 5, refused, nodes="node02"), FakeJob("gpu-1", 6, right[1].stdout, nodes="node02")]
+    checks.test_device_whitelist(fake_slurm([*right, *other]), evidence)
+    bad = FakeJob("gpu-1", 6, told("ENXIO", "ENXIO"), nodes="node02")
+    with pytest.raises(AssertionError, match=r"^node02: job 6 with 1 GPUs got .*expected 1 to open and EPERM"):
+        checks.test_device_whitelist(fake_slurm([*right, other[0], bad]), evidence)
     with pytest.raises(
         AssertionError, match=r"^node01: job 4 with 1 GPUs got \{'/dev/fakegpu0': 'ENXIO', '/dev/fakegpu1': 'EN"
     ):
