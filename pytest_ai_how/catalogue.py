@@ -91,11 +91,6 @@ def load_catalogue() -> Catalogue:
     return parse_catalogue(yaml.load(text, Loader=_LOADER))  # noqa: S506  (a safe loader, in C where there is one)
 
 
-def gates_of(check_id: str) -> tuple[str, ...]:
-    """The rows whose failure blocks ``check_id`` in the shipped catalogue."""
-    return load_catalogue().gates_of(check_id)
-
-
 def parse_catalogue(data: Mapping[str, Any]) -> Catalogue:
     """Build the catalogue from the file's plain values; every reference in it must lead somewhere."""
     tasks: Mapping[str, str] = data["tasks"]

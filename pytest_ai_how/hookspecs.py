@@ -7,7 +7,7 @@ Example, in the ``conftest.py`` of a site::
             return {"infiniband": "no interface ib0 on the host"}
 
     def pytest_ai_how_services():
-        return {"ldap": Ldap}          # Ldap(cluster): a Service; a fixture gets it by bringup.ready("ldap")
+        return {"ldap": Ldap}          # Ldap(cluster): a Service; a fixture gets it by ready_service("ldap")
 
     def pytest_ai_how_verdict(report):
         chat.post(f"{report.run.cluster}: {report.verdict}")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_ai_how.catalogue import Catalogue
-from pytest_ai_how.report.items import Attachment
+from pytest_ai_how.report.items import Attachment, Step
 from pytest_ai_how.report.model import (
     WORST_FIRST,
     CheckResult,
@@ -89,11 +89,19 @@ def _redacted_run(run: Run, redactor: Redactor) -> Run:
 def _redacted(result: CheckResult, redactor: Redactor) -> CheckResult:
     # Evidence was redacted where it was made, but a worker may not have known every secret.
     attachments = tuple(
-        Attachment.of(item.name, redactor.data(item.data), kind=item.kind, truncated_from=item.truncated_from)
+        Attachment.of(
+            redactor.text(item.name), redactor.data(item.data), kind=item.kind, truncated_from=item.truncated_from
+        )
         for item in result.attachments
     )
+    steps = tuple(_redacted_step(step, redactor) for step in result.steps)
     texts = {field: redactor.text(getattr(result, field)) for field in ("nodeid", "reason", "trace")}
-    return result.model_copy(update={**texts, "attachments": attachments})
+    return result.model_copy(update={**texts, "attachments": attachments, "steps": steps})
+
+
+def _redacted_step(step: Step, redactor: Redactor) -> Step:
+    inner = tuple(_redacted_step(one, redactor) for one in step.steps)
+    return step.model_copy(update={"text": redactor.text(step.text), "steps": inner})
 
 
 def _unlisted(result: CheckResult) -> RowState:

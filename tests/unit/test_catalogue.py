@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pytest_ai_how.assets import asset
-from pytest_ai_how.catalogue import Check, gates_of, load_catalogue, parse_catalogue
+from pytest_ai_how.catalogue import Check, load_catalogue, parse_catalogue
 from pytest_ai_how.errors import CatalogueError
 
 # How many rows each area of the specification has.
@@ -101,13 +101,13 @@ def test_phase(phase: str, rows: list[str]) -> None:
     ],
 )
 def test_gates(check_id: str, gates: tuple[str, ...]) -> None:
-    assert gates_of(check_id) == gates
+    assert load_catalogue().gates_of(check_id) == gates
 
 
 def test_gates_have_no_circle() -> None:
     def follow(check_id: str, behind: tuple[str, ...]) -> None:
         assert check_id not in behind, " <- ".join((*behind, check_id))
-        for gate in gates_of(check_id):
+        for gate in load_catalogue().gates_of(check_id):
             follow(gate, (*behind, check_id))
 
     for check_id in load_catalogue():
@@ -118,7 +118,7 @@ def test_unknown_check() -> None:
     with pytest.raises(CatalogueError, match=r"^configs/checks\.yaml: no check is named 'slu-12' \(.* 'SLU-12'\?\)$"):
         load_catalogue()["slu-12"]
     with pytest.raises(CatalogueError, match=r"no check is named 'nonsense'$"):
-        gates_of("nonsense")
+        load_catalogue().gates_of("nonsense")
     assert "SLU-99" not in load_catalogue()
 
 

@@ -247,3 +247,17 @@ def test_one(bringup, evidence):
     for path in done.run.rglob("*"):
         assert not path.is_file() or b"open-sesame" not in path.read_bytes().replace(b"def test", b""), path
     assert "it is [redacted]" in done.report["results"][0]["attachments"][0]["content"]
+
+
+def test_a_secret_is_no_more_readable_for_being_cut(site: Site) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+def test_one(ready_service, evidence):
+    ready_service("radio")
+    evidence.attach("log", "x" * (128 * 1024 - 13) + "open-" + "sesame-1234" + "y" * 200_000)
+""")
+    done = site.run("-n1")
+    assert done.verdicts == {"test_one": "passed"}
+    [attachment] = done.report["results"][0]["attachments"]
+    assert attachment["truncated_from"]
+    assert "open-" not in attachment["content"]

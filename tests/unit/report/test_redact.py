@@ -8,7 +8,7 @@ import pytest
 from pytest_ai_how.report.assemble import assemble
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.html import render
-from pytest_ai_how.report.items import Attachment
+from pytest_ai_how.report.items import Attachment, Step
 from pytest_ai_how.report.model import Verdict
 from pytest_ai_how.report.redact import REDACTED, Redactor
 from tests.unit.report import sample
@@ -89,8 +89,13 @@ def test_evidence_never_holds_a_secret_even_where_it_was_cut() -> None:
 def test_no_report_shows_a_secret_that_only_the_controller_knew() -> None:
     redactor = Redactor()
     redactor.register("topsecretvalue")
+    inner = Step(text="use topsecretvalue", ok=True, started=1, seconds=1)
     result = sample.item(Verdict.FAILED, "SLU-12", reason="node01: topsecretvalue").model_copy(
-        update={"trace": "E topsecretvalue", "attachments": (Attachment(name="a", content="has topsecretvalue"),)}
+        update={
+            "trace": "E topsecretvalue",
+            "attachments": (Attachment(name="echo topsecretvalue", content="has topsecretvalue"),),
+            "steps": (Step(text="use it", ok=True, started=1, seconds=1, steps=(inner,)),),
+        }
     )
     run = sample.RUN.model_copy(update={"command": "x topsecretvalue", "host": {"a": "topsecretvalue"}})
     report = assemble(run, [result], sample.ROWS, redactor=redactor)
