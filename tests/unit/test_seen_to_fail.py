@@ -46,14 +46,18 @@ def uses(folder: Path, mark: str) -> list[Use]:
 
 
 def read(path: Path, mark: str) -> Iterator[Use]:
-    """The uses in one file. A mark counts for the test whose decorators it stands in, alone or in a parameter."""
+    """The uses in one file.
+
+    A mark counts for the test whose decorators it stands in: alone, in a parameter, or in a list of parameters that
+    they name.
+    """
     tree = parsed(path)
     tests = {
         id(call): function.name
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_") and path.stem.startswith("test_")
         for decorator in function.decorator_list
-        for call in ast.walk(decorator)
+        for call in spelled_out(decorator, tree)
         if is_mark(call, mark)
     }
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
@@ -62,6 +66,21 @@ def read(path: Path, mark: str) -> Iterator[Use]:
             for argument in call.args:
                 text = argument.value if isinstance(argument, ast.Constant) else "no literal"
                 yield Use(f"{name}:{call.lineno}", tests.get(id(call), ""), str(text))
+
+
+def spelled_out(decorator: ast.expr, tree: ast.Module) -> Iterator[ast.AST]:
+    """All that a decorator consists of, with what the module assigns to the names in it."""
+    assigned = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for part in ast.walk(decorator):
+        yield part
+        if isinstance(part, ast.Name) and part.id in assigned:
+            yield from ast.walk(assigned[part.id])
 
 
 @functools.cache
@@ -136,6 +155,10 @@ def test_marks_are_found_where_they_count(tmp_path: Path) -> None:
         "def test_one(): ...\n"
         "@pytest.mark.parametrize('x', [pytest.param(1, marks=pytest.mark.seen_to_fail('SLU-03'))])\n"
         "def test_two(x): ...\n"
+        "NAMED = [pytest.param(1, marks=pytest.mark.seen_to_fail('SLU-05'))]\n"
+        "@pytest.mark.parametrize('x', NAMED)\n"
+        "def test_four(x): ...\n"
+        "UNUSED = [pytest.param(1, marks=pytest.mark.seen_to_fail('SLU-06'))]\n"
         "@pytest.mark.seen_to_fail('SLU-04')\n"
         "def helper(): ...\n"
         "@pytest.mark.seen_to_fail(NAME)\n"
@@ -147,6 +170,8 @@ def test_marks_are_found_where_they_count(tmp_path: Path) -> None:
         ("SLU-02", "test_one"),
         ("SLU-03", "test_two"),
         ("SLU-04", ""),
+        ("SLU-05", "test_four"),
+        ("SLU-06", ""),
         ("no literal", "test_three"),
     }
     module.rename(tmp_path / "sample.py")

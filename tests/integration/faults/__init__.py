@@ -1,0 +1,1 @@
+"""Breaking a real cluster on purpose, and asking the real checks about it."""
