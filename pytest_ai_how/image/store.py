@@ -66,12 +66,24 @@ class Store:
         place = self.place(name, digest)
         if not place.exists():
             return None
+        self._refuse_foreign()
         image = load(place)
         if image.name != name or image.digest != digest:
             raise ImageError(str(place), f"holds image {image.name} {image.digest[:_SHORT]}, not what its name says")
         if _seen(image.path) != image.manifest["fingerprint"]:
             raise ImageError(str(place), "was changed after it was built")
         return image
+
+    def _refuse_foreign(self) -> None:
+        """What machines boot as root must not be another account's to change, and its manifest to match."""
+        for folder in (self.folder.parent, self.folder):
+            seen = folder.stat()
+            foreign = seen.st_uid not in (0, os.geteuid())
+            if foreign or seen.st_mode & 0o002:
+                what = f"belongs to uid {seen.st_uid}" if foreign else "can be written by every account"
+                raise ImageError(
+                    str(folder), what, expected="a cache of ours alone", cure=f"move {folder} away, then build anew"
+                )
 
     def images(self) -> list[Image]:
         """All finished images whose manifest can be read, sorted by name."""
@@ -86,7 +98,8 @@ class Store:
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of image ``name``; ``waiting`` is called once if somebody else has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask would let others do
         with (self.folder / f".lock-{name}").open("a") as file:
             if not _try_lock(file.fileno()):
                 waiting()

@@ -52,6 +52,24 @@ def test_a_changed_file_is_noticed(store: Store, image: Image) -> None:
         store.find("node", DIGEST)
 
 
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_an_image_that_any_account_can_change_is_refused(store: Store, image: Image, folder: str) -> None:
+    place = (store.folder / folder).resolve()
+    place.chmod(0o777)
+    with pytest.raises(ImageError, match=rf"^{place}: can be written by every account"):
+        store.find("node", DIGEST)
+    place.chmod(0o755)
+    assert store.find("node", DIGEST) is not None
+
+
+def test_an_image_of_another_account_is_refused(store: Store, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = os.stat_result((0o40755, 0, 0, 0, 12345, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(type(store.folder), "exists", lambda _: True)
+    monkeypatch.setattr(type(store.folder), "stat", lambda _: seen)
+    with pytest.raises(ImageError, match=r"belongs to uid 12345"):
+        store.find("node", DIGEST)
+
+
 @pytest.mark.parametrize("deed", ["add", "remove", "chmod"])
 def test_other_changes_are_noticed(store: Store, image: Image, deed: str) -> None:
     if deed == "add":

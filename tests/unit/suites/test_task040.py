@@ -120,7 +120,8 @@ def test_an_image_that_nobody_can_read_is_red(evidence: Evidence) -> None:
     ],
 )
 def test_a_catalogue_that_is_not_the_files_is_red(evidence: Evidence, broken: dict[str, Any], message: str) -> None:
-    task040.test_catalogue_is_the_files(registry(), evidence, "r1")
+    meanwhile = "".join(f"custom-images/visible-r1{end}.sif\tf\t644\troot\tslurm\t7\n" for end in ("", "-replaced"))
+    task040.test_catalogue_is_the_files(registry(tree=TREE + meanwhile), evidence, "r1")
     with pytest.raises(AssertionError, match=rf"^controller: .*{message}"):
         task040.test_catalogue_is_the_files(registry(**broken), evidence, "r1")
 
