@@ -86,12 +86,13 @@ class Runner:
         late = {check for item in ids.keys() - alone for check in ids[item]}
         self._awaited = Counter(check for item in alone for check in ids[item] if check in depths.keys() - late)
 
-        def place(item: pytest.Item) -> tuple[int, int, bool]:
+        def place(item: pytest.Item) -> tuple[int, int, int]:
             if _closing(item):
-                return len(PHASES) + 1, 0, True
+                return len(PHASES) + 1, 0, 0
             if item in first:
-                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), False
-            return rank_of(str(item.path)), 0, self._disruptive(item)
+                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), 0
+            # Those that share the cluster first: several workers share it best when nobody wants it alone meanwhile.
+            return rank_of(str(item.path)), 0, self._exclusive(item) + self._disruptive(item)
 
         items.sort(key=place)
 

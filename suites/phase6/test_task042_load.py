@@ -64,6 +64,8 @@ def started(run: Run) -> float:
     return float(said)
 
 
+# Its job began with the session. Among those that run alone its end has come; before them, all would wait for it.
+@pytest.mark.exclusive
 @pytest.mark.check("SLU-18")
 def test_time_limit(slurm: Slurm, evidence: Evidence) -> None:
     """A job that runs into its time limit of one minute ends as TIMEOUT."""

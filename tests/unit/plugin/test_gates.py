@@ -74,7 +74,11 @@ def test_first(evidence):
 def test_order(site: Site) -> None:
     text = "@pytest.mark.check('{}')\ndef test_{}(evidence): pass\n"
     site.test(
-        "@pytest.mark.disruptive\n" + text.format("SLU-20", "breaks") + text.format("CON-01", "behind"),
+        "@pytest.mark.disruptive\n"
+        + text.format("SLU-20", "breaks")
+        + "@pytest.mark.exclusive\n"
+        + text.format("SLU-47", "alone")
+        + text.format("CON-01", "behind"),
         "suites/phase6/test_b.py",
     )
     site.test(text.format("SLU-12", "gate"), "suites/phase6/test_c.py")
@@ -82,7 +86,7 @@ def test_order(site: Site) -> None:
     site.test(text.format("STO-30", "early"), "suites/phase3/test_e.py")
     done = site.run("--collect-only", "-q")
     names = [line.rpartition("::")[2] for line in done.text.splitlines() if "::" in line]
-    assert names == ["test_gate", "test_early", "test_behind", "test_breaks", "test_late"], done.text
+    assert names == ["test_gate", "test_early", "test_behind", "test_alone", "test_breaks", "test_late"], done.text
 
 
 def test_ranks() -> None:
