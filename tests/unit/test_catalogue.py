@@ -11,6 +11,7 @@ import yaml
 
 from pytest_ai_how.assets import asset
 from pytest_ai_how.catalogue import Check, load_catalogue, parse_catalogue
+from pytest_ai_how.config.capabilities import CAPABILITIES
 from pytest_ai_how.errors import CatalogueError
 
 # How many rows each area of the specification has.
@@ -153,3 +154,10 @@ def test_a_reference_that_leads_nowhere(changes: dict[str, Any], message: str) -
 def test_a_gate_does_not_wait_for_itself() -> None:
     small = parse_catalogue(catalogue(gates={"ABC": ["ABC-01"], "ABC-02..02": ["ABC-01"]}))
     assert (small.gates_of("ABC-01"), small.gates_of("ABC-02")) == ((), ("ABC-01",))
+
+
+def test_rows_require_capabilities_that_there_are() -> None:
+    """A misspelt one would never be absent."""
+    wanted = {(row.id, capability) for row in load_catalogue().values() for capability in row.requires}
+    assert wanted
+    assert {(row, capability) for row, capability in wanted if capability not in CAPABILITIES} == set()
