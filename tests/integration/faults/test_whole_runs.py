@@ -1,0 +1,126 @@
+"""Faults shown to the whole product, as its user runs it: exactly one check of a run is red."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from suites.phase6 import test_task040_registry as registry
+
+from .cases import (
+    NEEDED,
+    apptainer_conf,
+)
+from .inject import (
+    APPTAINER_CONF,
+    CATALOG,
+    SIF,
+    Inject,
+    edited,
+    everywhere,
+    shared_file,
+    shell,
+)
+from .live import Live
+
+pytestmark = NEEDED
+
+SUITE = Path(registry.__file__).parent
+SELECTED = ("SLU-31", "SLU-40", "STO-32", "CON-02")
+WHOLE = [
+    pytest.param(
+        "SLU-31",
+        "node02: Slurm has gres/gpu=2, the node has 1 GPU devices",
+        shell("node02", "rm /dev/fakegpu1", "mknod -m 0666 /dev/fakegpu1 c 240 1"),
+        id="SLU-31",
+        marks=pytest.mark.seen_to_fail("SLU-31"),
+    ),
+    pytest.param(
+        "SLU-40",
+        r"node0\d: /var/log/slurm/prolog\.log has 0 lines for job \d+, expected one",
+        everywhere(
+            lambda node: edited(node, "/usr/lib/ai-how/prolog", "/var/log/slurm/prolog.log", "/dev/null"),
+            "node01",
+            "node02",
+        ),
+        id="SLU-40",
+        marks=pytest.mark.seen_to_fail("SLU-40"),
+    ),
+    pytest.param(
+        "STO-32",
+        f"controller: {SIF} has sha256 ",
+        shared_file(CATALOG, f"sed -i 's/sha256:..../sha256:0000/' {CATALOG}"),
+        id="STO-32",
+        marks=pytest.mark.seen_to_fail("STO-32"),
+    ),
+    pytest.param(
+        "CON-02",
+        f"node02: {APPTAINER_CONF}: 'allow setuid' is yes; expected no",
+        apptainer_conf("allow setuid", "no", "yes"),
+        id="CON-02",
+        marks=pytest.mark.seen_to_fail("CON-02"),
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run of pytest: its status, what it printed, and the verdicts and reasons of its report by check."""
+
+    status: int
+    text: str
+    verdict: str
+    verdicts: dict[str, str]
+    reasons: dict[str, str]
+
+
+def run(live: Live, folder: Path) -> Ended:
+    """Run the selected checks on the kept cluster, in a process of pytest of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(SUITE),
+        f"--rootdir={SUITE.parents[1]}",
+        "-c",
+        str(folder / "pytest.ini"),
+    ]
+    argv += ["-p", "no:cacheprovider", "--color=no", "-k", " or ".join(SELECTED)]
+    argv += [f"--cluster={live.file}", "--cluster-keep=always", f"--reports={folder}"]
+    done = subprocess.run(argv, cwd=folder, env=clean, capture_output=True, text=True, timeout=120, check=False)
+    (written,) = folder.glob("*/report.json")
+    report = json.loads(written.read_text())
+    results = {one["ids"][0]: one for one in report["results"]}
+    return Ended(
+        done.returncode,
+        done.stdout,
+        report["verdict"],
+        {check: one["verdict"] for check, one in results.items()},
+        {check: one["reason"] for check, one in results.items()},
+    )
+
+
+@pytest.mark.parametrize(("check", "says", "inject"), WHOLE)
+def test_exactly_one_check_of_a_run_is_red(live: Live, tmp_path: Path, check: str, says: str, inject: Inject) -> None:
+    with inject(live):
+        ended = run(live, tmp_path)
+    live.settle()
+    assert ended.verdicts == {one: "failed" if one == check else "passed" for one in SELECTED}, ended.text
+    assert (ended.status, ended.verdict) == (1, "unfit")
+    assert re.match(says, ended.reasons[check]), ended.reasons[check]
+    assert re.search(rf"^(E +)?(AssertionError: )?{says}", ended.text, re.MULTILINE), ended.text
+
+
+def test_the_mended_cluster_is_fit(live: Live, tmp_path: Path) -> None:
+    ended = run(live, tmp_path)
+    assert ended.verdicts == dict.fromkeys(SELECTED, "passed"), ended.text
+    assert (ended.status, ended.verdict) == (0, "fit")
