@@ -21,6 +21,7 @@ from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
+from pytest_ai_how.report.words import first_line
 from pytest_ai_how.skin.crew import Crew, Orders
 from pytest_ai_how.skin.keys import ADDED, CREW, DISTRIBUTION, ORDERED
 from pytest_ai_how.skin.ledger import DURATIONS, Ledger
@@ -150,6 +151,13 @@ class Controller:
         """A file that can't be collected holds claims that nobody tests."""
         if self._ledger is not None and report.failed:
             self._ledger.trouble(f"{report.nodeid}: could not be collected")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object, error: object) -> None:
+        """An xdist worker ended otherwise than by finishing; xdist says nothing of it when no test was running."""
+        if self._ledger is not None and error:
+            name = getattr(getattr(node, "gateway", None), "id", "?")
+            self._ledger.trouble(f"worker {name}: did not end well: {first_line(str(error))}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Somebody stopped the run."""

@@ -272,3 +272,12 @@ def test_it(subtests, evidence):
 """)
     done = site.run()
     assert (done.verdicts, done.status) == ({"test_it": "passed"}, 0)
+
+
+def test_a_worker_that_dies_when_no_test_runs(site: Site) -> None:
+    site.test(GOOD)
+    hook = "\n\ndef pytest_runtest_logfinish():\n    if 'PYTEST_XDIST_WORKER' in os.environ:\n        os._exit(3)\n"
+    (site.folder / "conftest.py").write_text((site.folder / "conftest.py").read_text() + hook)
+    done = site.run("-n1")
+    refused(done)
+    assert any("did not end well" in trouble for trouble in done.report["run"]["troubles"])
