@@ -114,6 +114,9 @@ def test_nodes_that_hinder_each_other_are_red(evidence: Evidence, measure: Measu
     hindered = writing({"seq-write": 180}, others={"seq-write": 1})
     with pytest.raises(LimitExceeded, match=r"storage\.scaling_efficiency is 0\.3"):
         task041.test_scaling(alone, hindered, SCRATCH, evidence, measure)
+    in_turns = writing({"seq-write": 240}, others={"seq-write": 1})
+    with pytest.raises(LimitExceeded, match=r"storage\.scaling_efficiency is 0\.5"):
+        task041.test_scaling(alone, in_turns, SCRATCH, evidence, measure)
 
 
 @pytest.mark.seen_to_fail("STO-21")
