@@ -232,19 +232,25 @@ class Slurm:
     # readiness
 
     def faults(self) -> tuple[str, ...]:
-        """Why Slurm is not ready: a reason a line, the machine first; empty when it is ready."""
+        """Why Slurm is not ready: a reason a line, the machine first; empty when it is ready.
+
+        Only what may come by waiting is one: a node of ours that is still starting. What a drained node, or any node
+        of a cluster that others made, means for the cluster is for the checks to say.
+        """
         controller = self.cluster.controller.name
         try:
             nodes = self.nodes()
         except AiHowError as error:
             said = str(error).splitlines()[0].removeprefix(f"{controller}: ")
             return (f"{controller}: slurmctld does not answer: {said}; do: `systemctl status slurmctld` there",)
+        if self.cluster.config.driver == "ssh":
+            return ()
         found = []
         for name in self.compute:
             record = nodes.get(name)
             if record is None:
                 found.append(f"{name}: not known to slurmctld; expected in slurm.conf as the cluster's YAML names it")
-            elif not record.usable:
+            elif not record.usable and "DRAIN" not in record.states:
                 found.append(node_fault(record))
         return tuple(found)
 

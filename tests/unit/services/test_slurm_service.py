@@ -50,6 +50,19 @@ def test_a_node_that_is_down_is_named_with_its_reason() -> None:
     assert "do: read slurmd's log on node02" in fault
 
 
+def test_a_node_that_somebody_drained_is_for_the_checks_to_judge() -> None:
+    """Waiting brings no drained node back, and a run that waited could not say which check it fails."""
+    assert slurm({"scontrol show node": nodes(state=["IDLE", "DRAIN"], reason="fan broken")}).faults() == ()
+
+
+def test_a_down_node_of_a_cluster_that_others_made_is_for_the_checks_to_judge() -> None:
+    down = {"scontrol show node": nodes(state=["DOWN"], reason="Not responding")}
+    ours = fake_cluster({"controller": down})
+    theirs = fake_cluster({"controller": down}, config=ours.config.model_copy(update={"driver": "ssh"}))
+    assert Slurm(ours).faults()
+    assert Slurm(theirs).faults() == ()
+
+
 def test_a_configured_node_that_slurm_does_not_know_is_a_fault() -> None:
     (fault,) = slurm({"scontrol show node": nodes(name="other")}).faults()
     assert fault.startswith("node02: not known to slurmctld")
