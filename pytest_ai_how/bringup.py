@@ -7,12 +7,12 @@ waits: nodes come up by themselves, and nothing is installed or repaired on a ru
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import cast
+from typing import TypeVar, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
@@ -25,6 +25,8 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Progress
 from pytest_ai_how.services.protocol import Service
 
+A = TypeVar("A")
+B = TypeVar("B")
 ServiceFactory = Callable[[Cluster], Service]
 
 #: Where the product's own services are: imported when they are asked for.
@@ -136,15 +138,8 @@ class Bringup:
         if len(steps) == 1:
             self._ensure_step(steps[0])
             return
-        pool = ThreadPoolExecutor(len(steps), thread_name_prefix="bring-up")
-        try:
-            futures = [pool.submit(self._ensure_step, step) for step in steps]
-            errors = [error for future in futures if (error := future.exception())]
-        except BaseException:
-            self._abandoned.set()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        ended = self._side_by_side(self._ensure_step, steps)
+        errors = [error for future in ended if (error := future.exception())]
         if errors:
             for other in errors[1:]:
                 errors[0].add_note(f"also: {other}")
@@ -172,9 +167,8 @@ class Bringup:
         self.progress.say(self.config.name, "waiting for ssh")
         deadline = Deadline(SSH_WITHIN)
         nodes = self._current()[0].nodes
-        with ThreadPoolExecutor(len(nodes), thread_name_prefix="ssh") as pool:
-            waits = {node.name: pool.submit(self._reach, node, deadline) for node in nodes}
-        return {name: wait.result() for name, wait in waits.items()}
+        ended = self._side_by_side(lambda node: self._reach(node, deadline), nodes)
+        return {node.name: future.result() for node, future in zip(nodes, ended, strict=True)}
 
     def _reach(self, node: Node, deadline: Deadline) -> str:
         said = "nothing yet"
@@ -226,6 +220,20 @@ class Bringup:
     def _stop_if_abandoned(self) -> None:
         if self._abandoned.is_set():
             raise StepFailed("bring-up", "was interrupted")
+
+    def _side_by_side(self, call: Callable[[A], B], values: Sequence[A]) -> list[Future[B]]:
+        """Call for each value in a thread of its own, until all have ended. An interrupt does not wait for them."""
+        pool = ThreadPoolExecutor(len(values), thread_name_prefix="bring-up")
+        try:
+            futures = [pool.submit(call, value) for value in values]
+            wait(futures)
+        except BaseException:
+            # Else the threads would look on for machines that are gone, and the process could not end.
+            self._abandoned.set()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return futures
 
     # the objects
 

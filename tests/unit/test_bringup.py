@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from pytest_ai_how.bringup import Bringup, claim, services_of
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import AiHowError, HostError, HostKeyError, StepBlocked, StepFailed, TransportError
 from pytest_ai_how.lease.journal import Journal
@@ -159,6 +161,31 @@ def test_a_node_that_never_answers_is_named_with_what_it_last_said(
     expected = "^node02: step 'ssh' failed: not answering over ssh within 0.1 s; last seen: connection refused"
     with pytest.raises(StepFailed, match=expected):
         make().cluster()
+
+
+@pytest.mark.parametrize("services", [0, 2], ids=["ssh", "two services"])
+def test_an_interrupt_ends_all_waits_so_that_the_process_can_end(make: Make, driver: FakeDriver, services: int) -> None:
+    if not services:
+        driver.answers["node02"] = [TransportError("node02", "refused")]
+    bringup = make(*(FakeService(f"s{number}", (), [("s: no",)]) for number in range(services)), within=30.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident
+    assert main is not None
+    interrupt = threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT))
+    interrupt.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bringup.ready_all([f"s{number}" for number in range(services)])
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)
+    wait_for(lambda: not _waiting(), within=5.0, what="all threads ended")
+    assert time.monotonic() - started < 10.0, "the waits went on"
+
+
+def _waiting() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("bring-up")]
 
 
 def test_a_wrong_host_key_is_not_waited_for(make: Make, driver: FakeDriver) -> None:
