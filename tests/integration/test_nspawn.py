@@ -261,7 +261,7 @@ def test_a_second_cluster_does_not_meet_the_first(made: Made) -> None:
 
 
 def test_bridge_and_subnet_of_a_running_cluster_are_refused(made: Made) -> None:
-    with pytest.raises(HostError, match="left over from an earlier run of cluster 'drvone'"):
+    with pytest.raises(HostError, match="belongs to a cluster 'drvone' that this XDG_STATE_HOME does not know"):
         made.driver.check(made.config)
     with pytest.raises(HostError, match=r"interface ah-drvone exists and belongs to cluster 'drvone'"):
         made.driver.check(made.config.model_copy(update={"name": "other"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -60,7 +61,8 @@ def signal_connection(pid: int, number: int) -> None:
     """Signal sshd's processes of one connection: the monitor, and since OpenSSH 9.8 the one that speaks."""
     of_sshd = [child for child in children(pid) if Path(f"/proc/{child}/comm").read_text().startswith("sshd")]
     for each in (*of_sshd, pid):
-        os.kill(each, number)
+        with contextlib.suppress(ProcessLookupError):  # the monitor may end with the other
+            os.kill(each, number)
 
 
 def keygen(path: Path) -> str:
