@@ -59,7 +59,7 @@ def usage(config: ClusterConfig, cluster: str) -> str:
     node = config.nodes[0].name
     option = f" --cluster {config.name}" if config.name != "local" else ""
     return (
-        f"  validate   pytest --cluster={cluster} --cluster-keep=always\n"
+        f"  validate   pytest --pyargs pytest_ai_how.suites.phase6 --cluster={cluster} --cluster-keep=always\n"
         f"  look       pytest-ai-how ssh{option} {node}\n"
         f"  take down  pytest-ai-how down{option}"
     )

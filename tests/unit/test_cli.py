@@ -206,7 +206,7 @@ def test_a_failed_bring_up_is_taken_down(home: Path) -> None:
 
 def test_usage_says_how_to_validate_look_and_take_down() -> None:
     text = life.usage(load_config("local"), "local")
-    assert "pytest --cluster=local --cluster-keep=always" in text
+    assert "pytest --pyargs pytest_ai_how.suites.phase6 --cluster=local --cluster-keep=always" in text
     assert "pytest-ai-how ssh controller" in text
     assert "pytest-ai-how down" in text
 
