@@ -142,7 +142,8 @@ class Live:
                     self.controller.run("scontrol", "update", f"nodename={node.name}", "state=resume", check=False)
             return all(node.state == "IDLE" and not node.reason for node in nodes)
 
-        wait_for(settled, within=30.0, what="idle again", where=NAME, at_most=0.2, last_seen=lambda: seen)
+        # Slurm asks a node whose word it missed again only after a while.
+        wait_for(settled, within=120.0, what="idle again", where=NAME, at_most=0.2, last_seen=lambda: seen)
 
 
 @contextmanager
