@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from tests.environment import clean_environment
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 _FENCE = re.compile(r"^```(?P<language>\w+) ?(?P<file>\S*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -82,7 +84,7 @@ class Shell:
     @property
     def environ(self) -> dict[str, str]:
         """The environment of the commands: this interpreter's programs first, nothing of our own options."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+        clean = clean_environment()
         path = f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', os.defpath)}"
         mine = {"PATH": path, "XDG_STATE_HOME": str(self.folder / "state"), "COLUMNS": "160"}
         return {**clean, **mine, "AI_HOW_REPORTS": str(self.folder / "reports")}

@@ -57,7 +57,7 @@ def _storage_over(state: Path) -> ServiceFactory:
         folder = state / "raw"
         folder.mkdir(exist_ok=True)
         host = NodeConfig(name="localhost", roles=("storage",), address=IPv4Address("127.0.0.1"))
-        return Storage(cluster, Medium(Node(host, LocalTransport()), str(folder), "the medium of the shared directory"))
+        return Storage(cluster, Medium(Node(host, LocalTransport()), str(folder)))
 
     return make
 

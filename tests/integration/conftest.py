@@ -17,6 +17,7 @@ import pytest
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.lease.state import cookie
 from suites.phase6._inventory import inventory
+from tests.environment import clean_environment
 
 NAME, BRIDGE, SUBNET = "aihowlc", "aihow-lc", "10.86.0"
 CONFIG = f"""\
@@ -81,7 +82,7 @@ class Life:
 
     def start(self, *argv: str, **environ: str) -> subprocess.Popen[str]:
         """Start a command of ours in the folder, in a session of its own."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+        clean = clean_environment()
         process = subprocess.Popen(
             argv,
             cwd=self.folder,

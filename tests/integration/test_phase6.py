@@ -14,6 +14,7 @@ from pytest_ai_how.report.model import RunReport, Verdict
 from pytest_ai_how.report.writer_json import load_report
 from suites import phase6
 from suites.phase6._inventory import difference, inventory
+from tests.environment import clean_environment
 
 NAME = "aihowp6"
 # What a busy machine does to these figures is not the product's fault; that it measured and judged them is asserted.
@@ -33,7 +34,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
     folder = tmp_path_factory.mktemp("phase6")
     text = asset("configs/local.yaml").read_text().replace("10.78.0.", "10.90.0.").replace("aihow-local", "aihow-p6")
     (folder / "whole.yaml").write_text(text.replace("name: local", f"name: {NAME}", 1))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+    clean = clean_environment()
     before = inventory(NAME)
     suite = Path(str(phase6.__file__)).parent
     argv = [sys.executable, "-m", "pytest", str(suite), "-n4", "--cluster=whole.yaml", "--reports=reports"]

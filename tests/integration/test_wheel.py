@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import clean_environment
 from tests.readme import ROOT
 
 # Not part of what is built from: other people's, earlier products, and what running leaves.
@@ -39,7 +39,7 @@ class Installed:
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment, in an empty folder with state of its own."""
         self.folder.mkdir(exist_ok=True)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+        clean = clean_environment()
         env = {**clean, "XDG_STATE_HOME": str(self.folder / "state"), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             [str(self.programs / argv[0]), *argv[1:]],

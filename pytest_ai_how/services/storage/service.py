@@ -17,11 +17,10 @@ FIO_TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A folder on a machine: where I/O is measured. ``title`` is what reports call it."""
+    """A folder on a machine: where I/O is measured."""
 
     node: Node
     directory: str
-    title: str
 
     def measure(self, job: FioJob) -> tuple[FioReport, Result]:
         """Run ``job`` here, in the foreground; the report, and the command with its whole output as evidence."""
@@ -97,7 +96,7 @@ class Storage:
     def _own(self, node: Node, folder: str) -> Medium:
         own = f"{folder}/{node.name}"
         node.run("mkdir", "-p", own)
-        return Medium(node, own, f"{self.kind} on {node.name}")
+        return Medium(node, own)
 
 
 _FINDMNT = ("findmnt", "--json", "--output", "TARGET,SOURCE,FSTYPE,OPTIONS", "--mountpoint")

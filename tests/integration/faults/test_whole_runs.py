@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from suites.phase6 import test_task040_registry as registry
+from tests.environment import clean_environment
 
 from .cases import (
     NEEDED,
@@ -83,7 +83,7 @@ class Ended:
 
 def run(live: Live, folder: Path, selected: tuple[str, ...] = SELECTED) -> Ended:
     """Run the selected checks on the kept cluster, in a process of pytest of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AI_HOW_", "PYTEST_"))}
+    clean = clean_environment()
     (folder / "pytest.ini").write_text("[pytest]\n")
     argv = [
         sys.executable,

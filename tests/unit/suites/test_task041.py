@@ -59,7 +59,7 @@ def storage(
         "node02": {("mkdir",): "", ("fio",): fio(others or rates, device=device)},
     }
     cluster = fake_cluster(nodes)
-    return Storage(cluster, Medium(cluster.controller, "/raw", "pretended"))
+    return Storage(cluster, Medium(cluster.controller, "/raw"))
 
 
 @pytest.fixture
