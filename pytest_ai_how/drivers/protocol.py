@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.lease.journal import Journal
@@ -48,3 +49,25 @@ class Driver(Protocol):
 
     def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
         """The secrets that were made for the cluster and that no report may show; empty before :meth:`up`."""
+
+
+class Power(Protocol):
+    """A driver whose machines can be switched off and on one by one: what faults and life-cycle checks need.
+
+    Each method raises :class:`~pytest_ai_how.errors.ProvisionError` naming the machine.
+    """
+
+    def state(self, config: ClusterConfig, node: str) -> Literal["running", "off", "absent"]:
+        """What the machine is in now, from whoever runs it: libvirt, or the kernel's list of processes."""
+
+    def stop(self, config: ClusterConfig, node: str, *, force: bool = False, within: float = 60.0) -> None:
+        """Switch it off and return when it is: asked first, cut off after ``within`` seconds; ``force`` cuts at once.
+
+        Its disk stays.
+        """
+
+    def start(self, config: ClusterConfig, node: str) -> None:
+        """Switch it on again with the disk that it had, and return when it was started, not when it answers."""
+
+    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
+        """The file that holds each machine's console since it was made, by node."""
