@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_ai_how.drivers.nspawn.network import host_links
+from pytest_ai_how.drivers.machines.network import host_links
 from pytest_ai_how.lease.files import mounts
 from pytest_ai_how.lease.kernel import hierarchies, marked_cgroups
 from pytest_ai_how.lease.processes import marked

@@ -14,13 +14,13 @@ from pytest_ai_how import __version__
 from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline
+from pytest_ai_how.drivers.machines.identity import Identity, make_identity, write_private
+from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes, make_bridge
+from pytest_ai_how.drivers.machines.render import Accounts, Confinement, Renderer, read_accounts
+from pytest_ai_how.drivers.machines.shared import deploy_images, make_registry, make_shared
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, read_cgroups
 from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
-from pytest_ai_how.drivers.nspawn.identity import Identity, make_identity, write_private
 from pytest_ai_how.drivers.nspawn.machine import Machine
-from pytest_ai_how.drivers.nspawn.network import check_network, host_links, host_routes, make_bridge
-from pytest_ai_how.drivers.nspawn.render import Accounts, Renderer, read_accounts
-from pytest_ai_how.drivers.nspawn.shared import deploy_images, make_registry, make_shared
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
@@ -120,7 +120,7 @@ class _Build:
         self.config, self.folder, self.journal, self.image, self.cgroups = config, folder, journal, image, cgroups
         self.identity: Identity = make_identity(node.name for node in config.nodes)
         self.accounts: Accounts = read_accounts(image, config.user)
-        self.renderer = Renderer(config, self.identity, cgroups)
+        self.renderer = Renderer(config, self.identity, Confinement(cgroups.plugin, cgroups.absent()))
 
     def network(self) -> None:
         """Make the bridge and write the keys by which this host reaches the machines."""

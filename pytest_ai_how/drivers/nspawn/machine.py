@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
 from pytest_ai_how.deadline import Deadline, wait_for
+from pytest_ai_how.drivers.machines.render import Accounts, File, add_user
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
-from pytest_ai_how.drivers.nspawn.render import Accounts, File, add_user
 from pytest_ai_how.errors import DeadlineExceeded, ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
-from pytest_ai_how.drivers.nspawn.identity import make_identity, make_pair, write_private
+from pytest_ai_how.drivers.machines.identity import make_identity, make_pair, write_private
 
 
 def test_pair_is_one_that_openssh_reads_and_its_halves_fit() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ai_how.drivers.machines.render import Accounts, File
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
 from pytest_ai_how.drivers.nspawn.machine import Machine
-from pytest_ai_how.drivers.nspawn.render import Accounts, File
 from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pytest_ai_how.config.models import Network
-from pytest_ai_how.drivers.nspawn.network import check_network
+from pytest_ai_how.drivers.machines.network import check_network
 from pytest_ai_how.errors import HostError
 
 from .sample import captured

@@ -4,9 +4,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.identity import make_identity
+from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer, add_user, environment, read_accounts
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
-from pytest_ai_how.drivers.nspawn.identity import make_identity
-from pytest_ai_how.drivers.nspawn.render import File, Renderer, add_user, environment, read_accounts
 
 from .sample import LOCAL, config, with_node
 
@@ -16,7 +16,8 @@ V2 = Cgroups((Hierarchy(Path("/c"), frozenset({"cpuset", "cpu", "memory"}), 2),)
 
 def rendered(cluster: ClusterConfig, cgroups: Cgroups = V1) -> dict[str, dict[str, File]]:
     """The files of each node by path."""
-    renderer = Renderer(cluster, make_identity(node.name for node in cluster.nodes), cgroups)
+    confinement = Confinement(cgroups.plugin, cgroups.absent())
+    renderer = Renderer(cluster, make_identity(node.name for node in cluster.nodes), confinement)
     return {node.name: {file.path: file for file in renderer.files(node)} for node in cluster.nodes}
 
 

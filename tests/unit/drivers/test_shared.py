@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pytest_ai_how.drivers.nspawn.shared import deploy_images, make_registry, make_shared
+from pytest_ai_how.drivers.machines.shared import deploy_images, make_registry, make_shared
 
 
 @pytest.fixture

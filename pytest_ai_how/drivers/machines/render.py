@@ -12,8 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
-from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
-from pytest_ai_how.drivers.nspawn.identity import Identity
+from pytest_ai_how.drivers.machines.identity import Identity
 
 # Linux keeps 240 to 254 for local and experimental character devices (Documentation/admin-guide/devices.txt): nobody
 # is behind these, so opening one says ENXIO when a job may and EPERM when it may not.
@@ -35,12 +34,20 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Confinement:
+    """How Slurm can confine jobs on the machines: its ``CgroupPlugin``, and why each missing capability is absent."""
+
+    plugin: str
+    absent: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Renderer:
     """Renders the files of each node of one cluster."""
 
     config: ClusterConfig
     identity: Identity
-    cgroups: Cgroups
+    confinement: Confinement
 
     def files(self, node: NodeConfig) -> Iterator[File]:
         """All files of ``node``, secrets with their modes."""
@@ -88,7 +95,7 @@ class Renderer:
             yield File("/etc/ai-how/accounts", f"{slurm.cluster} {slurm.account} {self.config.user}\n".encode())
 
     def _text(self, template: str, node: NodeConfig | None = None) -> str:
-        config, absent = self.config, self.cgroups.absent()
+        config, absent = self.config, self.confinement.absent
         return (
             environment()
             .get_template(template)
@@ -104,7 +111,7 @@ class Renderer:
                 node=node,
                 memory={each.name: int(each.memory * _JOB_SHARE) for each in config.nodes},
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
-                plugin=self.cgroups.plugin,
+                plugin=self.confinement.plugin,
                 confines={capability: capability not in absent for capability in _CONFINES},
             )
         )

@@ -1,0 +1,1 @@
+"""What the drivers that make machines share: keys, rendered files, the shared directory and the cluster's bridge."""
