@@ -61,7 +61,9 @@ def _describe(detail: ErrorDetails, forms: Mapping[str, str]) -> tuple[str, str]
     if kind == "too_short":
         return "is empty, expected at least one entry", ""
     if kind == "literal_error":
-        near = nearest(str(value), re.findall(r"'([^']+)'", context["expected"]))
+        known: list[str] = re.findall(r"'([^']+)'", context["expected"])
+        unquoted = isinstance(value, int | float) and str(value) in known
+        near = "put it in quotes" if unquoted else nearest(str(value), known)
         return f"is {shown(value)}, expected {context['expected']}", near
     expected = _EXPECTED.get(kind, "")
     if kind == "string_type" and isinstance(value, int | float):

@@ -16,6 +16,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "accounting": "slurmdbd records jobs and sacct answers",
         "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
         "gpu.real": "GPUs that compute",
+        "gpu.passthrough": "GPUs of this machine that virtual machines are given whole",
         "cgroup.cpu": "jobs are confined to their CPUs",
         "cgroup.memory": "jobs are confined to their memory",
         "cgroup.devices": "jobs are confined to their devices",
@@ -24,7 +25,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "storage.raw": "the bare medium below the shared file system can be measured",
         "storage.baseline": "figures of earlier runs on this host are kept",
         "beegfs": "the shared file system is BeeGFS",
-        "virtiofs": "the shared file system is a host directory given to virtual machines by virtiofs",
+        "virtiofs": "virtual machines mount directories of this machine by virtiofs",
         "owned": "we made the machines, so checks may break them",
         "image.pytorch": "the container image with PyTorch is provided",
     }
@@ -48,12 +49,14 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     storage = config.storage.kind
     slurm = config.slurm
     runtime = config.containers.runtime != "none"
-    virtiofs = config.driver in ("libvirt", "auto") and storage == "host-directory"
+    mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
+    virtiofs = config.driver in ("libvirt", "auto") and mounts
     rules = {
         "slurm": (slurm is not None, "no slurm section"),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
+        "gpu.passthrough": ("passthrough" in kinds, "no gpus of kind passthrough"),
         "cgroup.cpu": (slurm is not None, "no slurm section"),
         "cgroup.memory": (slurm is not None, "no slurm section"),
         "cgroup.devices": (slurm is not None, "no slurm section"),

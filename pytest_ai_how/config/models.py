@@ -2,94 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
-from types import MappingProxyType
-from typing import Annotated, Literal, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-def _pattern(kind: object) -> str:
-    (field,) = get_args(kind)[1:]
-    return next(str(part.pattern) for part in field.metadata if getattr(part, "pattern", None))
-
-
-# RFC 1123 label; also what systemd-nspawn, libvirt and Slurm accept as a host name.
-Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", max_length=32)]
-# A Linux interface name holds 15 characters (IFNAMSIZ - 1).
-BridgeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
-# No component is "." or "..": a path names one place.
-AbsolutePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$", max_length=255)]
-UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
-SlurmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-# Slurm's own time formats: minutes, [days-]hours:minutes:seconds, or UNLIMITED.
-SlurmTime = Annotated[str, Field(pattern=r"^([0-9]{1,8}|([0-9]{1,5}-)?[0-9]{1,3}:[0-9]{2}:[0-9]{2}|UNLIMITED)$")]
-# A file on this machine, ~ allowed.
-HostFile = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
-Role = Literal["controller", "compute", "storage"]
-
-# What a pattern asks for, in words; errors say this instead of the pattern.
-FORMS: Mapping[str, str] = MappingProxyType(
-    {
-        _pattern(kind): words
-        for kind, words in (
-            (Name, "lower-case letters, digits and inner hyphens, a letter first, at most 32 characters"),
-            (BridgeName, "lower-case letters, digits and hyphens, a letter first, at most 15 characters"),
-            (AbsolutePath, "an absolute path of letters, digits and ._@+-, no component starting with a dot"),
-            (UserName, "lower-case letters, digits, _ and -, a letter or _ first, at most 31 characters"),
-            (SlurmName, "letters, digits and _.-, a letter or digit first, at most 63 characters"),
-            (SlurmTime, "minutes, [days-]hours:minutes:seconds, or UNLIMITED"),
-            (HostFile, "a file name without control characters"),
-        )
-    }
+from pytest_ai_how.config.forms import (
+    FORMS,
+    AbsolutePath,
+    HostFile,
+    Model,
+    Name,
+    Role,
+    SlurmName,
+    SlurmTime,
+    UserName,
 )
+from pytest_ai_how.config.machines import Gpus, Network, NodeConfig, PciDevice, VirtiofsMount
+from pytest_ai_how.config.storage import BeeGfs, PackageSource, Storage
 
-
-class Model(BaseModel):
-    """Settings that all parts of the configuration share: unknown keys are mistakes, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
-
-
-class Network(Model):
-    """The private network that the machines talk on."""
-
-    subnet: IPv4Network
-    bridge: BridgeName
-    mtu: int = Field(default=1500, ge=576, le=9216)
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The bridge's own address: the first host of the subnet."""
-        return self.subnet.network_address + 1
-
-
-class Gpus(Model):
-    """The GPUs of one node. ``simulated`` devices prove scheduling and isolation where no GPU is."""
-
-    kind: Literal["simulated", "nvidia", "passthrough"] = "simulated"
-    count: int = Field(ge=1, le=16)
-    type: SlurmName = "sim"
-
-
-class NodeConfig(Model):
-    """One machine."""
-
-    name: Name
-    roles: tuple[Role, ...] = Field(min_length=1)
-    address: IPv4Address
-    cpus: int = Field(default=2, ge=1, le=1024)
-    memory: int = Field(default=1024, ge=256, le=64 * 1024 * 1024, description="MiB")
-    disk: int = Field(default=10, ge=1, le=65536, description="GiB; libvirt only")
-    gpus: Gpus | None = None
-
-
-class Storage(Model):
-    """The shared file system."""
-
-    kind: Literal["host-directory", "beegfs", "existing", "none"] = "host-directory"
-    mount: AbsolutePath = "/mnt/shared"
+__all__ = [
+    "FORMS",
+    "BeeGfs",
+    "ClusterConfig",
+    "Containers",
+    "Gpus",
+    "Network",
+    "NodeConfig",
+    "PackageSource",
+    "Partition",
+    "PciDevice",
+    "Role",
+    "Slurm",
+    "Ssh",
+    "Storage",
+    "VirtiofsMount",
+]
 
 
 class Partition(Model):
@@ -142,6 +89,9 @@ class ClusterConfig(Model):
     slurm: Slurm | None = None
     containers: Containers = Containers()
     ssh: Ssh = Ssh()
+    bringup: Literal["boot", "restore"] = Field(
+        default="boot", description="restore, libvirt only: continue from the saved state of a cluster that was ready"
+    )
     absent: tuple[str, ...] = Field(default=(), description="capabilities that this site declares it does not have")
     limits: Name = "local"
 

@@ -6,19 +6,20 @@ Each rule keeps silent about what is not of the shape it needs: that has been re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 
 from pytest_ai_how.config.capabilities import CAPABILITIES
+from pytest_ai_how.config.machine_rules import MACHINE_RULES
+from pytest_ai_how.config.plain import Plain, at, entries, repeated, texts
+from pytest_ai_how.config.storage_rules import STORAGE_RULES
 from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
 
-Plain = Mapping[str, object]
 # Slurm reads these words as "every node" or "what follows inherits", resolvers as this machine.
 RESERVED = frozenset({"all", "default", "localhost"})
 # "<cluster>-<node>" is the machine's name on the host, and host names hold 64 bytes (HOST_NAME_MAX).
 MACHINE_NAME_MAX = 64
 SERVICE_ACCOUNTS = frozenset({"root", "slurm", "munge", "mysql"})
-SYSTEM_FOLDERS = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr")
 
 
 def broken_rules(data: Plain) -> Iterator[Mistake]:
@@ -27,41 +28,10 @@ def broken_rules(data: Plain) -> Iterator[Mistake]:
         yield from rule(data)
 
 
-def _at(data: object, *path: str | int) -> object:
-    for part in path:
-        if isinstance(data, Mapping) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
-            data = data.get(part) if isinstance(data, Mapping) else data[int(part)]
-        else:
-            return None
-    return data
-
-
-def _entries(data: Plain, *path: str) -> list[tuple[KeyPath, Plain]]:
-    """The mappings in the list at ``path``, each with its own path."""
-    listed = _at(data, *path)
-    entries = listed if isinstance(listed, list) else []
-    return [((*path, index), entry) for index, entry in enumerate(entries) if isinstance(entry, Mapping)]
-
-
-def _texts(value: object) -> list[tuple[int, str]]:
-    entries = value if isinstance(value, list) else []
-    return [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, str)]
-
-
-def _repeated(values: Sequence[tuple[KeyPath, object]], thing: str) -> Iterator[Mistake]:
-    first: dict[str, KeyPath] = {}
-    for path, value in values:
-        if not isinstance(value, str):
-            continue
-        if value in first:
-            yield Mistake(path, f"{shown(value)} again; {thing} must be unique")
-        first.setdefault(value, path)
-
-
 def _node_names(data: Plain) -> Iterator[Mistake]:
-    nodes = _entries(data, "nodes")
-    yield from _repeated([((*path, "name"), node.get("name")) for path, node in nodes], "node names")
-    yield from _repeated([((*path, "address"), node.get("address")) for path, node in nodes], "addresses")
+    nodes = entries(data, "nodes")
+    yield from repeated([((*path, "name"), node.get("name")) for path, node in nodes], "node names")
+    yield from repeated([((*path, "address"), node.get("address")) for path, node in nodes], "addresses")
     cluster = data.get("name")
     for path, node in nodes:
         name = node.get("name")
@@ -75,12 +45,12 @@ def _node_names(data: Plain) -> Iterator[Mistake]:
 
 
 def _roles(data: Plain) -> Iterator[Mistake]:
-    nodes = _entries(data, "nodes")
+    nodes = entries(data, "nodes")
     if not nodes or not all(isinstance(node.get("roles"), list) for _, node in nodes):
         return
     for path, node in nodes:
-        roles = [((*path, "roles", index), role) for index, role in _texts(node["roles"])]
-        yield from _repeated(roles, "a node's roles")
+        roles = [((*path, "roles", index), role) for index, role in texts(node["roles"])]
+        yield from repeated(roles, "a node's roles")
     having = [(path, node) for path, node in nodes if _has_role(node, "controller")]
     if not having and not _near_role(nodes, "controller"):
         yield Mistake(("nodes",), "no node has the role controller, expected exactly one")
@@ -92,12 +62,12 @@ def _roles(data: Plain) -> Iterator[Mistake]:
 
 
 def _has_role(node: Plain, role: str) -> bool:
-    return any(word == role for _, word in _texts(node.get("roles")))
+    return any(word == role for _, word in texts(node.get("roles")))
 
 
 def _near_role(nodes: Sequence[tuple[KeyPath, Plain]], role: str) -> bool:
     """Whether a node has ``role``, a misspelt one included: that mistake is enough."""
-    words = [word for _, node in nodes for _, word in _texts(node.get("roles"))]
+    words = [word for _, node in nodes for _, word in texts(node.get("roles"))]
     return any(word == role or nearest(word, [role]) for word in words)
 
 
@@ -119,7 +89,7 @@ def _network(data: Plain) -> Iterator[Mistake]:
         subnet.broadcast_address: "is the broadcast address",
         subnet.network_address + 1: "is the gateway: the bridge itself has it",
     }
-    for path, node in _entries(data, "nodes"):
+    for path, node in entries(data, "nodes"):
         address = _address(node.get("address"))
         if address is None:
             continue
@@ -130,7 +100,7 @@ def _network(data: Plain) -> Iterator[Mistake]:
 
 
 def _subnet(data: Plain) -> IPv4Network | None:
-    value = _at(data, "network", "subnet")
+    value = at(data, "network", "subnet")
     try:
         return IPv4Network(value) if isinstance(value, str) else None
     except (AddressValueError, NetmaskValueError, ValueError):
@@ -145,8 +115,8 @@ def _address(value: object) -> IPv4Address | None:
 
 
 def _partitions(data: Plain) -> Iterator[Mistake]:
-    partitions = _entries(data, "slurm", "partitions")
-    yield from _repeated([((*path, "name"), p.get("name")) for path, p in partitions], "partition names")
+    partitions = entries(data, "slurm", "partitions")
+    yield from repeated([((*path, "name"), p.get("name")) for path, p in partitions], "partition names")
     for path, partition in partitions:
         name = partition.get("name")
         if isinstance(name, str) and name.lower() in RESERVED:
@@ -161,9 +131,9 @@ def _partitions(data: Plain) -> Iterator[Mistake]:
 
 
 def _members(data: Plain, path: KeyPath, value: object) -> Iterator[Mistake]:
-    nodes = {str(node.get("name")): node for _, node in _entries(data, "nodes")}
-    members = _texts(value)
-    yield from _repeated([((*path, index), name) for index, name in members], "a partition's nodes")
+    nodes = {str(node.get("name")): node for _, node in entries(data, "nodes")}
+    members = texts(value)
+    yield from repeated([((*path, index), name) for index, name in members], "a partition's nodes")
     for index, name in members:
         node = nodes.get(name)
         if node is None:
@@ -172,39 +142,16 @@ def _members(data: Plain, path: KeyPath, value: object) -> Iterator[Mistake]:
             yield Mistake((*path, index), f"node {shown(name)} has not the role compute")
 
 
-def _gpus(data: Plain) -> Iterator[Mistake]:
-    driver = data.get("driver", "auto")
-    for path, node in _entries(data, "nodes"):
-        if _at(node, "gpus", "kind") == "passthrough" and driver != "libvirt":
-            what = f"'passthrough' needs driver: libvirt, but the driver is {shown(driver)}"
-            yield Mistake((*path, "gpus", "kind"), what)
-
-
-def _storage(data: Plain) -> Iterator[Mistake]:
-    driver = data.get("driver", "auto")
-    kind = _at(data, "storage", "kind") or "host-directory"
-    path: KeyPath = ("storage", "kind")
-    if kind == "host-directory" and driver == "ssh":
-        yield Mistake(path, "host-directory needs machines that we make; with driver: ssh say existing, beegfs or none")
-    if kind == "existing" and driver != "ssh":
-        yield Mistake(path, "'existing' needs driver: ssh; a machine just made has no storage yet")
-    if kind == "beegfs" and driver == "nspawn":
-        yield Mistake(path, "'beegfs' needs a kernel of its own in each node; use driver: libvirt or ssh")
-    mount = _at(data, "storage", "mount")
-    if isinstance(mount, str) and any(mount == top or mount.startswith(f"{top}/") for top in SYSTEM_FOLDERS):
-        yield Mistake(("storage", "mount"), f"{shown(mount)} belongs to the system; mounting there would hide it")
-
-
 def _containers(data: Plain) -> Iterator[Mistake]:
-    mount = _at(data, "storage", "mount") or "/mnt/shared"
-    registry, fallback = _at(data, "containers", "registry"), _at(data, "containers", "fallback")
+    mount = at(data, "storage", "mount") or "/mnt/shared"
+    registry, fallback = at(data, "containers", "registry"), at(data, "containers", "fallback")
     shared = f"{mount}/"
-    if _at(data, "storage", "kind") == "none" and isinstance(registry, str) and registry.startswith(shared):
+    if at(data, "storage", "kind") == "none" and isinstance(registry, str) and registry.startswith(shared):
         yield Mistake(("containers", "registry"), f"lies under {shown(mount)}, but storage.kind is none")
     if isinstance(fallback, str) and fallback.startswith(shared):
         yield Mistake(("containers", "fallback"), f"lies under {shown(mount)}, the storage whose loss it is for")
-    images = [(("containers", "images", index), name) for index, name in _texts(_at(data, "containers", "images"))]
-    yield from _repeated(images, "images")
+    images = [(("containers", "images", index), name) for index, name in texts(at(data, "containers", "images"))]
+    yield from repeated(images, "images")
 
 
 def _user(data: Plain) -> Iterator[Mistake]:
@@ -214,8 +161,8 @@ def _user(data: Plain) -> Iterator[Mistake]:
 
 
 def _absent(data: Plain) -> Iterator[Mistake]:
-    names = [(("absent", index), name) for index, name in _texts(data.get("absent"))]
-    yield from _repeated(names, "capabilities")
+    names = [(("absent", index), name) for index, name in texts(data.get("absent"))]
+    yield from repeated(names, "capabilities")
     for path, name in names:
         if name not in CAPABILITIES:
             hint = nearest(name, CAPABILITIES) or "known: " + ", ".join(CAPABILITIES)
@@ -227,8 +174,8 @@ _RULES: tuple[Callable[[Plain], Iterator[Mistake]], ...] = (
     _network,
     _node_names,
     _roles,
-    _gpus,
-    _storage,
+    *MACHINE_RULES,
+    *STORAGE_RULES,
     _partitions,
     _containers,
     _absent,

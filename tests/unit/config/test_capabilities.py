@@ -15,6 +15,7 @@ from tests.unit.config.samples import SOUND, load
 def test_local_lacks_only_real_gpus_and_beegfs() -> None:
     assert declared_absent(load_config("local", environ={})) == {
         "gpu.real": "gpus are simulated in cluster 'local'",
+        "gpu.passthrough": "no gpus of kind passthrough in cluster 'local'",
         "beegfs": "storage.kind is host-directory in cluster 'local'",
     }
 
@@ -50,6 +51,19 @@ def test_without_slurm_nothing_of_it_is_left(tmp_path: Path) -> None:
 
 def test_libvirt_gives_a_host_directory_by_virtiofs(tmp_path: Path) -> None:
     assert "virtiofs" in capabilities(load(tmp_path, SOUND.replace("nspawn", "libvirt")))
+
+
+def test_a_mount_of_one_machine_is_virtiofs_too(tmp_path: Path) -> None:
+    text = SOUND.replace("nspawn", "libvirt\nstorage: {kind: none}")
+    assert "virtiofs" not in capabilities(load(tmp_path, text))
+    mount = "cpus: 2, virtiofs: [{tag: data, source: /srv/data, mount: /data}]"
+    assert "virtiofs" in capabilities(load(tmp_path, text.replace("cpus: 2", mount)))
+
+
+def test_passthrough_is_real(tmp_path: Path) -> None:
+    gpus = 'kind: passthrough, count: 1, devices: [{address: 0000:01:00.0, vendor: 10de, device: "2805"}]'
+    config = load(tmp_path, SOUND.replace("nspawn", "libvirt").replace("count: 2", gpus))
+    assert {"gpu", "gpu.real", "gpu.passthrough"} <= capabilities(config)
 
 
 def test_both_lists_are_the_whole_list(tmp_path: Path) -> None:
