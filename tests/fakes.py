@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.protocol import HostFacts, State
+from pytest_ai_how.errors import ProvisionError
+from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.node import Node
 from pytest_ai_how.transport.fake import Answers, FakeTransport, Matcher
 
@@ -26,3 +30,52 @@ def fake_cluster(
         for node in config.nodes
     ]
     return Cluster(config, nodes)
+
+
+class Switchboard:
+    """A driver of pretended machines that can be switched: ``done`` is what it was asked, ``states`` what they are in.
+
+    What is asked of a machine in ``stuck`` is not done.
+    """
+
+    name = "pretended"
+
+    def __init__(self, states: Mapping[str, State], stuck: Sequence[str] = (), folder: Path = Path("/nowhere")) -> None:
+        self.states, self.stuck, self.folder = dict(states), frozenset(stuck), folder
+        self.done: list[tuple[str, ...]] = []
+
+    def state(self, config: ClusterConfig, node: str) -> State:
+        return self.states.get(node, "absent")
+
+    def stop(self, config: ClusterConfig, node: str, *, force: bool = False, within: float = 60.0) -> None:
+        self._switch(node, "off", "cut" if force else "stop")
+
+    def start(self, config: ClusterConfig, node: str) -> None:
+        self._switch(node, "running", "start")
+
+    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
+        return {node.name: self.folder / f"{node.name}.log" for node in config.nodes}
+
+    def _switch(self, node: str, state: State, verb: str) -> None:
+        self.done.append((verb, node))
+        if node in self.stuck:
+            raise ProvisionError(node, f"would not {verb}")
+        self.states[node] = state
+
+    def check(self, config: ClusterConfig) -> None:
+        """All is well."""
+
+    def facts(self) -> HostFacts:
+        return HostFacts(self.name)
+
+    def fingerprint(self, config: ClusterConfig) -> str:
+        return config.name
+
+    def up(self, config: ClusterConfig, journal: Journal) -> None:
+        self.states.update({node.name: "running" for node in config.nodes})
+
+    def transport(self, config: ClusterConfig, node: str) -> FakeTransport:
+        return FakeTransport(node, {})
+
+    def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
+        return ()

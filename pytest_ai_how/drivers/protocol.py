@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.transport.protocol import Transport
+
+#: Of one machine: it runs; it was made and does not run; there is none.
+State = Literal["running", "off", "absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,14 @@ class Driver(Protocol):
         """The secrets that were made for the cluster and that no report may show; empty before :meth:`up`."""
 
 
+@runtime_checkable
 class Power(Protocol):
     """A driver whose machines can be switched off and on one by one: what faults and life-cycle checks need.
 
     Each method raises :class:`~pytest_ai_how.errors.ProvisionError` naming the machine.
     """
 
-    def state(self, config: ClusterConfig, node: str) -> Literal["running", "off", "absent"]:
+    def state(self, config: ClusterConfig, node: str) -> State:
         """What the machine is in now, from whoever runs it: libvirt, or the kernel's list of processes."""
 
     def stop(self, config: ClusterConfig, node: str, *, force: bool = False, within: float = 60.0) -> None:

@@ -101,7 +101,7 @@ class Processes:
             # Once only: to some (systemd-nspawn) a second request means "at once".
             if one.parent not in pids and (one.pid, one.start) not in self._asked:
                 self._asked[one.pid, one.start] = Deadline(GRACE)
-                _signal(one, ask)
+                send_signal(one, ask)
 
     def undo(self, data: Mapping[str, str], deadline: float) -> None:
         """Ask the processes to end, wait, and kill what does not. Raises LeaseError naming what survived SIGKILL."""
@@ -112,7 +112,7 @@ class Processes:
         if not _ended(found, min(grace, end.left)) or marked(_cookie(data)):
             found = marked(_cookie(data))
             for one in found:
-                _signal(one, signal.SIGKILL)
+                send_signal(one, signal.SIGKILL)
             if not _ended(found, _KILL):
                 stuck = ", ".join(f"{one.pid} ({one.name})" for one in found if one.alive)
                 raise LeaseError("localhost", f"processes do not end, even by SIGKILL: {stuck}")
@@ -130,7 +130,7 @@ def _cookie(data: Mapping[str, str]) -> str:
     return cookie
 
 
-def _signal(one: Process, number: signal.Signals) -> None:
+def send_signal(one: Process, number: int) -> None:
     """Signal exactly this process: the descriptor pins it, so its number can't have gone to another meanwhile."""
     try:
         descriptor = os.pidfd_open(one.pid)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_ai_how import __version__
@@ -15,8 +15,9 @@ from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes
 from pytest_ai_how.drivers.nspawn.cgroups import read_cgroups
 from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
-from pytest_ai_how.drivers.protocol import HostFacts
+from pytest_ai_how.drivers.protocol import HostFacts, State
 from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.lease.lease import JOURNAL
 from pytest_ai_how.lease.state import cluster_state
 from pytest_ai_how.transport.protocol import Transport
 
@@ -100,6 +101,32 @@ class NspawnDriver:
         machines = cluster_state(config.name) / "machines"
         found = {path.read_bytes() for pattern in _SECRETS for path in machines.glob(pattern)}
         return tuple(sorted(found))
+
+    def state(self, config: ClusterConfig, node: str) -> State:
+        """Whether the machine runs, by the kernel's list of processes and mounts; see :class:`.protocol.Power`."""
+        from pytest_ai_how.drivers.nspawn.power import machine, state
+
+        return state(machine(config, node))
+
+    def stop(self, config: ClusterConfig, node: str, *, force: bool = False, within: float = 60.0) -> None:
+        """Switch the machine off: its init is asked by systemd's own signal before it is cut off."""
+        from pytest_ai_how.drivers.nspawn.power import machine, switch_off
+
+        switch_off(machine(config, node), force=force, within=within)
+
+    def start(self, config: ClusterConfig, node: str) -> None:
+        """Boot the machine again, over the overlay that it had."""
+        from pytest_ai_how.drivers.nspawn.power import machine, switch_on
+
+        state = cluster_state(config.name)
+        switch_on(machine(config, node), state / "machines" / "shared", Journal(state / JOURNAL))
+
+    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
+        """The console's log of each machine that was started."""
+        from pytest_ai_how.drivers.nspawn.power import machine
+
+        found = {node.name: machine(config, node.name).console for node in config.nodes}
+        return {name: path for name, path in found.items() if path.exists()}
 
     @staticmethod
     def _containers(config: ClusterConfig) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Machine:
 
     @property
     def console(self) -> Path:
-        """What the machine said while it booted."""
+        """What the machine said since it was made, from one start to the next."""
         return self.folder / "console.log"
 
     def mount(self, image: Path, journal: Journal) -> None:
@@ -83,14 +83,15 @@ class Machine:
         _write_tree(self.root, files, accounts)
 
     def start(self, shared: Path, cgroups: Cgroups, journal: Journal) -> None:
-        """Start the machine; the process is detached from this one and outlives it."""
-        cgroups.make(self._group, self.node.memory)
-        journal.intend("process", cookie=self._cookie)
-        groups = " ".join(map(str, cgroups.groups(self._group)))
+        """Start the machine, for the first time or again; the process is detached from this one and outlives it."""
+        cgroups.make(self.cookie, self.node.memory)
+        if not any(entry.kind == "process" and entry.data["cookie"] == self.cookie for entry in journal.pending()):
+            journal.intend("process", cookie=self.cookie)
+        groups = " ".join(map(str, cgroups.groups(self.cookie)))
         # The descriptor of the log is all that the machine gets from this process.
-        with self.console.open("wb") as console:
+        with self.console.open("ab") as console:
             subprocess.run(
-                [*_DETACHED, "sh", "-c", _LAUNCH, self._cookie, groups, *self._argv(shared)],
+                [*_DETACHED, "sh", "-c", _LAUNCH, self.cookie, groups, *self._argv(shared)],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -101,11 +102,8 @@ class Machine:
             )
 
     @property
-    def _cookie(self) -> str:
-        return f"{cookie(self.config.name)}/{self.node.name}"
-
-    @property
-    def _group(self) -> str:
+    def cookie(self) -> str:
+        """The mark on the machine's processes, and the name of its control groups."""
         return f"{cookie(self.config.name)}/{self.node.name}"
 
     def _argv(self, shared: Path) -> list[str]:
@@ -115,7 +113,7 @@ class Machine:
         return [
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--machine={self.name}"),
             *(f"--hostname={self.node.name}", f"--directory={self.root}", f"--network-bridge={network.bridge}"),
-            *("--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--setenv=AI_HOW={self._cookie}"),
+            *("--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--setenv=AI_HOW={self.cookie}"),
             *("--bind=/dev/fuse", *binds, "--capability=all", "--system-call-filter=@mount", "--boot", "--"),
             *(f"ai_how.role={role}" for role in self.node.roles),
         ]
@@ -137,7 +135,7 @@ class Machine:
             return False
 
     def _alive(self) -> bool:
-        return any(self._cookie.encode() in line for line in _command_lines())
+        return any(self.cookie.encode() in line for line in _command_lines())
 
     def _failed(self, seen: str) -> ProvisionError:
         said = self.console.read_text(errors="replace").strip().splitlines()[-15:] if self.console.exists() else []
