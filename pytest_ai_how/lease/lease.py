@@ -10,9 +10,10 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pytest_ai_how.errors import AiHowError, LeaseError, StepBlocked, StepFailed
@@ -121,9 +122,19 @@ class Lease:
         found = self.record.steps.get(step)
         return found.stamp if found else ""
 
-    def using(self, exclusive: bool) -> AbstractContextManager[None]:
-        """Use the cluster together with others, or alone. Who waits to be alone is not overtaken."""
-        return self._locks.hold_fairly(USE, USE_GATE, shared=not exclusive)
+    @contextmanager
+    def using(self, exclusive: bool, services: Mapping[str, bool] = MappingProxyType({})) -> Iterator[None]:
+        """Use the cluster together with others, or alone. Who waits to be alone is not overtaken.
+
+        ``services`` names those that are used, each alone (true) or together with others. All take the locks in the
+        same order, so nobody waits in a circle.
+        """
+        with ExitStack() as held:
+            held.enter_context(self._locks.hold_fairly(USE, USE_GATE, shared=not exclusive))
+            for name in sorted(services):
+                lock, gate = f"use-{name}.lock", f"use-{name}-gate.lock"
+                held.enter_context(self._locks.hold_fairly(lock, gate, shared=not services[name]))
+            yield
 
     def release(self, keep: Keep = "never", failed: bool = False, deadline: float = 30.0) -> bool:
         """Give the cluster up at the end of the run, and return whether it was kept.

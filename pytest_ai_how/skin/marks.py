@@ -11,10 +11,12 @@ MARKS = (
     "check(*ids): the rows of the catalogue of checks that the test puts to the test",
     "on(role): run the test once for each node that has the role; the fixture 'node' is that node",
     "requires(*capabilities): not applicable where the cluster lacks one of them",
-    "exclusive: nothing else of the run uses the cluster meanwhile (measurements, faults)",
+    "exclusive(*services): nothing else of the run uses the cluster, or these services of it, meanwhile",
     "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
-    "disruptive: breaks something on purpose: exclusive, last in its phase, only on a cluster that we made",
+    "disruptive: breaks something on purpose: exclusive, after all who use the same, only on a cluster that we made",
 )
+#: What a service that a mark names may be called: it becomes the name of a lock's file.
+SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d\d")
 
 
@@ -41,6 +43,9 @@ def mistakes(item: pytest.Item) -> Iterator[str]:
             right = mark.args if several else len(mark.args) == 1
             if not right or mark.kwargs or not all(isinstance(one, str) for one in mark.args):
                 yield f"@pytest.mark.{name} takes one {'or more texts' if several else 'text'}"
+    for mark in item.iter_markers("exclusive"):
+        if mark.kwargs or not all(isinstance(one, str) and SERVICE_NAME.fullmatch(one) for one in mark.args):
+            yield "@pytest.mark.exclusive takes nothing, or the names of services"
     if item.get_closest_marker("on") and "node" not in getattr(item, "fixturenames", ()):
         yield "@pytest.mark.on without the fixture 'node': the test would run once, on no node of the role"
 

@@ -21,6 +21,7 @@ from pytest_ai_how.skin.marks import ids_of, requirements
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
 from pytest_ai_how.skin.trial import Blocked, Trial, judge
+from pytest_ai_how.skin.turns import Use, group_those_alone, rank, use_of
 from pytest_ai_how.skin.written import checks_under
 
 # Verdicts that pytest has no outcome for: the line that stands for the traceback.
@@ -69,6 +70,7 @@ class Runner:
         for item in items:
             item.stash[PLAIN_ID] = item.nodeid
             item.extra_keyword_matches.update(ids_of(item))  # -k SLU-12
+        group_those_alone(items)
         group_dependencies(items)
         yield
         self._order(items)
@@ -86,13 +88,15 @@ class Runner:
         late = {check for item in ids.keys() - alone for check in ids[item]}
         self._awaited = Counter(check for item in alone for check in ids[item] if check in depths.keys() - late)
 
-        def place(item: pytest.Item) -> tuple[int, int, int]:
+        uses = {item: self._use(item) for item in items}
+        wanted_alone = {name for use in uses.values() for name in use.alone_with}
+
+        def place(item: pytest.Item) -> tuple[int, int, bool]:
             if _closing(item):
-                return len(PHASES) + 1, 0, 0
+                return len(PHASES) + 1, 0, False
             if item in first:
-                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), 0
-            # Those that share the cluster first: several workers share it best when nobody wants it alone meanwhile.
-            return rank_of(str(item.path)), 0, self._exclusive(item) + self._disruptive(item)
+                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), False
+            return rank_of(str(item.path)), *rank(uses[item], self._disruptive(item), wanted_alone)
 
         items.sort(key=place)
 
@@ -143,8 +147,8 @@ class Runner:
         assert self._gates is not None  # made when collection finished
         self._gates.wait_for(self._barriers(ids))
         # Who judges the run waits for others, which may want the cluster alone.
-        alone = self._crew.lease.using(exclusive=self._exclusive(item)) if not _closing(item) else nullcontext()
-        with alone:
+        use = self._use(item)
+        with nullcontext() if _closing(item) else self._crew.lease.using(use.alone, use.services):
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -256,8 +260,8 @@ class Runner:
             return True
         return any(self._catalogue[check].disruptive for check in ids_of(item))
 
-    def _exclusive(self, item: pytest.Item) -> bool:
-        return item.get_closest_marker("exclusive") is not None or self._disruptive(item)
+    def _use(self, item: pytest.Item) -> Use:
+        return use_of(item, self._required(item, ids_of(item)), self._disruptive(item))
 
 
 def _doubt(trial: Trial, item: pytest.Item, when: str) -> tuple[Verdict, str] | None:

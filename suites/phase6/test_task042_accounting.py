@@ -87,7 +87,7 @@ def test_gpus_are_accounted(slurm: Slurm, evidence: Evidence) -> None:
     assert granted == 1, f"{run.label}: the accounting has gres/gpu={granted} for a job with gpu:1, expected 1"
 
 
-@pytest.mark.exclusive
+@pytest.mark.exclusive("slurm", "accounting")
 @pytest.mark.disruptive
 @pytest.mark.check("SLU-29")
 @pytest.mark.requires("shared-storage")

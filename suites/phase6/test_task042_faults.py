@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.requires("slurm", "shared-storage", "owned"), pytest.m
 REBOOT_SECONDS = 300.0
 
 
+# The machine runs on: what does not use Slurm may use it meanwhile.
+@pytest.mark.exclusive("slurm", "accounting")
 @pytest.mark.check("SLU-44")
 def test_slurmd_killed(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
     """A node whose slurmd was killed goes DOWN, its job ends as NODE_FAIL, and it comes back with slurmd, clean."""
@@ -54,6 +56,7 @@ def test_slurmd_killed(slurm: Slurm, evidence: Evidence, measure: Measurements) 
     completed(run_job(slurm, evidence, JobSpec("true", name="after-kill", nodelist=node.name, mem=16)))
 
 
+@pytest.mark.exclusive("slurm", "accounting")
 @pytest.mark.check("SLU-45")
 def test_slurmctld_restart(slurm: Slurm, evidence: Evidence) -> None:
     """When slurmctld restarts, the running job goes on and the waiting one keeps its place."""

@@ -207,7 +207,7 @@ def test_multi_node_allocation(slurm: Slurm, evidence: Evidence) -> None:
     assert sorted(run.record.nodes) == expected, f"{run.label}: the accounting has it on {run.record.nodes}"
 
 
-@pytest.mark.exclusive
+@pytest.mark.exclusive("slurm")
 @pytest.mark.check("SLU-25")
 @pytest.mark.requires("shared-storage")
 def test_a_short_job_overtakes(slurm: Slurm, evidence: Evidence) -> None:

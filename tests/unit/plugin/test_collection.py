@@ -22,6 +22,7 @@ from tests.unit.plugin.conftest import Site
         ("requires('gpuu')", "no capability is named 'gpuu' (did you mean 'gpu'?)"),
         ("check()", "@pytest.mark.check takes one or more texts"),
         ("on(5)", "@pytest.mark.on takes one text"),
+        ("exclusive('../slurm')", "@pytest.mark.exclusive takes nothing, or the names of services"),
     ],
 )
 def test_wrong_marks(site: Site, mark: str, message: str, workers: str) -> None:

@@ -117,6 +117,38 @@ def test_alone(n, cluster):
     assert lines.count("begin alone") == 2
 
 
+def test_alone_with_a_service(site: Site) -> None:
+    """Who wants Slurm alone shares the cluster with those that don't use Slurm, and with no other."""
+    site.test("""
+def note(word):
+    with open("order", "a") as file:
+        file.write(word + "\\n")
+
+@pytest.mark.parametrize("n", range(6))
+def test_elsewhere(n, cluster):
+    note("begin elsewhere"); time.sleep(0.2); note("end elsewhere")
+
+@pytest.mark.exclusive("slurm")
+@pytest.mark.parametrize("n", range(2))
+def test_alone(n, cluster):
+    note("begin alone"); time.sleep(0.5); note("end alone")
+
+@pytest.mark.requires("slurm")
+@pytest.mark.parametrize("n", range(4))
+def test_slurm(n, cluster):
+    note("begin slurm"); time.sleep(0.1); note("end slurm")
+""")
+    done = site.run("-n3")
+    assert done.status == 0, done.text
+    lines = (site.folder / "order").read_text().splitlines()
+    assert [lines.count(f"begin {word}") for word in ("elsewhere", "alone", "slurm")] == [6, 2, 4]
+    beside = []
+    for begin in [index for index, line in enumerate(lines) if line == "begin alone"]:
+        beside += lines[begin + 1 : lines.index("end alone", begin)]
+    assert beside
+    assert all(line.endswith("elsewhere") for line in beside), lines
+
+
 def test_a_killed_worker(site: Site) -> None:
     site.test("""
 @pytest.mark.check("SLU-12")
