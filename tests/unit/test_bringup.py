@@ -299,6 +299,7 @@ def test_a_claim_holds_the_configuration(config: ClusterConfig, driver: FakeDriv
         ({"slurm": None}, {"munge", "slurm", "accounting"}),
         ({"storage": {"kind": "none"}}, {"storage", "registry"}),
         ({"containers": {"runtime": "none"}}, {"apptainer", "registry"}),
+        ({"driver": "ssh", "storage": {"kind": "beegfs"}}, set()),
     ],
 )
 def test_a_cluster_has_the_services_that_its_configuration_names(
@@ -306,4 +307,5 @@ def test_a_cluster_has_the_services_that_its_configuration_names(
 ) -> None:
     changed = ClusterConfig.model_validate({**config.model_dump(mode="json"), **change})
     every = {"munge", "slurm", "accounting", "storage", "apptainer", "registry"}
+    every |= {"beegfs"} if changed.storage.kind == "beegfs" else set()
     assert set(services_of(changed)) == every - missing

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_ai_how.cluster import Cluster, Nodes
 from pytest_ai_how.node import Node
+from pytest_ai_how.services.bounded import bounded, hung
 from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob, parse_report, parse_reports
+from pytest_ai_how.services.storage.mounts import FINDMNT, parse_mount
 from pytest_ai_how.shell import Result
 
 # fio on an idle medium ends in seconds; on a hanging one it must not hold the run.
@@ -37,7 +38,6 @@ class Storage:
     """The shared file system that the configuration names at ``storage.mount``."""
 
     name = "storage"
-    needs: tuple[str, ...] = ()
 
     def __init__(self, cluster: Cluster, raw: Medium | None = None) -> None:
         """``raw`` is where the bare medium below can be measured, None where nobody knows such a place."""
@@ -45,11 +45,12 @@ class Storage:
         self.raw = raw
         self.mount = cluster.config.storage.mount
         self.kind = cluster.config.storage.kind
+        self.needs: tuple[str, ...] = ("beegfs",) if self.kind == "beegfs" else ()
 
     def mounts(self) -> dict[str, str | None]:
         """The file system type mounted at ``storage.mount`` on each node, None where nothing is mounted there."""
-        results = self.cluster.all.run(*_FINDMNT, self.mount, check=False)
-        return {node: parse_findmnt(result) for node, result in results.items()}
+        results = self.cluster.all.map(lambda node: parse_mount(bounded(node, *FINDMNT, self.mount)))
+        return {node: mount.type if mount else None for node, mount in results.items()}
 
     def faults(self) -> tuple[str, ...]:
         """One line a node that has nothing mounted, another type than declared, or a mount that cannot be written."""
@@ -60,8 +61,11 @@ class Storage:
                 faults.append(f"{node}: nothing is mounted at {self.mount}")
             elif expected and kind != expected:
                 faults.append(f"{node}: {self.mount} is a {kind} file system, expected {expected}")
-        writable = self.cluster.all.run("test", "-w", self.mount, check=False)
-        faults += [f"{node}: {self.mount} cannot be written" for node, result in writable.items() if not result.ok]
+        writable = self.cluster.all.map(lambda node: bounded(node, "test", "-w", self.mount))
+        for node, result in writable.items():
+            if not result.ok:
+                why = ": the file system does not answer" if hung(result) else ""
+                faults.append(f"{node}: {self.mount} cannot be written{why}")
         return tuple(faults)
 
     def scratch(self, name: str) -> str:
@@ -97,18 +101,3 @@ class Storage:
         own = f"{folder}/{node.name}"
         node.run("mkdir", "-p", own)
         return Medium(node, own)
-
-
-_FINDMNT = ("findmnt", "--json", "--output", "TARGET,SOURCE,FSTYPE,OPTIONS", "--mountpoint")
-
-
-def parse_findmnt(result: Result) -> str | None:
-    """The file system type in the output of ``findmnt --json`` (util-linux 2.41), None when nothing is mounted.
-
-    >>> parse_findmnt(Result(("findmnt",), 0, '{"filesystems": [{"target": "/mnt/shared", "fstype": "ext4"}]}'))
-    'ext4'
-    """
-    if not result.ok or not result.stdout.strip():
-        return None
-    found: list[Mapping[str, str]] = json.loads(result.stdout)["filesystems"]
-    return found[-1]["fstype"]

@@ -1,0 +1,1 @@
+"""Storage: its services, semantics, integrity, and what it survives."""

@@ -1,0 +1,229 @@
+"""What BeeGFS is asked, what is read from its answers, and when it is not ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.errors import AiHowError, CommandError, ConfigError
+from pytest_ai_how.services.beegfs import BeeGfs, Entry, Server
+from pytest_ai_how.services.beegfs.client import parse_client, parse_module
+from pytest_ai_how.services.beegfs.ctl import Ctl, parse_entry, parse_routes, parse_targets
+from pytest_ai_how.services.beegfs.facts import Package
+from pytest_ai_how.services.beegfs.tool import BeegfsTool
+from pytest_ai_how.services.beegfs.tool import parse_targets as parse_targets_8
+from pytest_ai_how.services.storage import Storage
+from pytest_ai_how.shell import Result
+from tests.fakes import fake_cluster
+
+from .sample import DATA, KERNEL, MOUNTED, beegfs, beegfs_config, ctl, is_module, is_mount, is_proc, module, proc, well
+
+KILLED = Result((), 137)
+
+
+def data(name: str) -> str:
+    return (DATA / name).read_text()
+
+
+# 7.4's tools
+
+
+def test_targets_with_their_states() -> None:
+    targets = list(parse_targets(data("7.4.7-listtargets.txt"), "storage", "controller"))
+    assert [str(target) for target in targets] == [
+        "storage target 1 of node01: Online Good",
+        "storage target 2 of node02: Probably-offline Good",
+        "storage target 3 of node03: unknown unknown",
+    ]
+    assert [target.well for target in targets] == [True, False, False]
+    assert [target.pool for target in targets] == ["normal", "low", "emergency"]
+
+
+def test_targets_with_their_space() -> None:
+    first, second = parse_targets(data("7.4.7-listtargets-space.txt"), "storage", "controller")
+    assert (first.total, first.free, first.free_inodes) == (round(9.8 * 2**30), round(7.5 * 2**30), 600_000)
+    assert second.server == Server("storage", "node02", 2)
+
+
+def test_a_table_of_another_form_is_an_error_and_not_an_empty_list() -> None:
+    with pytest.raises(AiHowError, match=r"^controller: beegfs-ctl --listtargets says '1 Online'"):
+        list(parse_targets("1 Online\n", "storage", "controller"))
+
+
+def test_an_entry_that_is_no_entry_is_an_error() -> None:
+    with pytest.raises(AiHowError, match=r"^controller: beegfs-ctl --getentryinfo says 'Unable to"):
+        parse_entry("Unable to find metadata node for path: /x\n", "controller")
+
+
+def test_an_entry_of_a_folder_has_no_targets() -> None:
+    text = (
+        "Entry type: directory\nEntryID: root\nMetadata node: controller [ID: 1]\nStripe pattern details:\n"
+        "+ Type: RAID0\n+ Chunksize: 1M\n+ Number of storage targets: desired: 4\n+ Storage Pool: 1 (Default)\n"
+    )
+    assert parse_entry(text, "controller") == Entry("directory", "root", "RAID0", 2**20, ())
+
+
+def test_servers_that_are_gone_are_told_from_those_that_answer() -> None:
+    routes = list(parse_routes(data("7.4.7-check-servers.out"), data("7.4.7-check-servers.err")))
+    assert [(one.server.kind, one.server.name, one.reachable) for one in routes] == [
+        ("management", "controller", True),
+        ("metadata", "controller", True),
+        ("storage", "node01", True),
+        ("storage", "node02", False),
+    ]
+
+
+def test_a_tool_that_fails_is_an_error_with_its_words() -> None:
+    refused = Result((), 3, stderr="Unrecoverable error: Could not read connAuthFile\n")
+    node = fake_cluster({"*": [(ctl("beegfs-ctl"), refused), (ctl("beegfs-check-servers"), Result((), 1))]}).controller
+    with pytest.raises(CommandError, match=r"^controller: .* exited with 3: Unrecoverable error"):
+        Ctl(node).targets("storage")
+    with pytest.raises(CommandError, match=r"^controller: .*beegfs-check-servers -e` exited with 1, no output"):
+        Ctl(node).routes()
+
+
+def test_every_question_is_bounded_by_the_machine_itself() -> None:
+    made = beegfs({"controller": well((ctl("beegfs-ctl"), data("7.4.7-listtargets.txt")))})
+    made.targets()
+    made.clients()
+    made.mounts()
+    made.modules()
+    calls = [call.argv for node in made.cluster.nodes for call in node.transport.calls]  # type: ignore[attr-defined]  # a FakeTransport
+    assert len(calls) == 10
+    assert all(argv[:2] == ("timeout", "--signal=KILL") for argv in calls)
+
+
+# 8's tool
+
+
+def test_8_is_asked_for_json_and_its_numbers_find_their_names() -> None:
+    line = (
+        '{"id":{"num_id":%d,"node_type":3},"type":3,"alias":"t","node":"s:1","storage_pool":"s:1",'
+        '"reachability":"Offline","last_contact":"unknown","consistency":"Good","sync_state":"Healthy"}\n'
+    )
+    node = fake_cluster(
+        {
+            "*": [
+                (ctl("beegfs node list"), '{"id":{"num_id":1,"node_type":3},"type":3,"alias":"node01"}\n'),
+                (ctl("beegfs target list"), line % 101 + line % 102),
+            ]
+        }
+    ).controller
+    targets, told = BeegfsTool(node).targets("storage")
+    assert [str(target) for target in targets] == [
+        "storage target 101 of node01: Offline Good",
+        "storage target 102 of node01: Offline Good",
+    ]
+    assert told.argv[-3:] == ("--output", "ndjson", "--raw")
+
+
+@pytest.mark.parametrize("text", ["ID TYPE ALIAS\n", '{"id": 1}\n', "[]\n"])
+def test_8_that_says_something_else_is_an_error(text: str) -> None:
+    with pytest.raises(AiHowError, match=r"^controller: beegfs says .*\n  expected: JSON with id, node, reachability"):
+        list(parse_targets_8(text, "storage", {}, "controller"))
+
+
+# the client
+
+
+def test_a_client_that_is_not_mounted_has_no_files() -> None:
+    assert parse_client("grep: /proc/fs/beegfs/*/config: No such file or directory\n") is None
+
+
+def test_a_module_for_another_kernel_only() -> None:
+    found = parse_module(f"kernel={KERNEL}\nfilename=\nvermagic=\nbuilt=/lib/modules/6.1.0/beegfs.ko\n")
+    assert found.fault == f"no BeeGFS module for the running kernel {KERNEL}; there is /lib/modules/6.1.0/beegfs.ko"
+    assert not found.live
+
+
+# ready or not
+
+
+def test_all_well_is_no_fault() -> None:
+    assert beegfs().faults() == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ((is_mount, Result((), 1)), "node02: nothing is mounted at /mnt/beegfs"),
+        (
+            (is_mount, MOUNTED.replace('"beegfs"', '"ext4"')),
+            "node02: /mnt/beegfs is a ext4 file system, expected beegfs",
+        ),
+        (
+            (
+                is_mount,
+                MOUNTED.replace("rw,", "ro,").replace(",relatime,cfgFile=/etc/beegfs/beegfs-client.conf,_netdev", ""),
+            ),
+            "node02: /mnt/beegfs is mounted read-only (ro,nosuid)",
+        ),
+        ((is_mount, KILLED), "node02: the table of mounts could not be read in time"),
+        ((is_proc, ""), "node02: no client of BeeGFS at /mnt/beegfs"),
+        (
+            (is_proc, proc({"node01": "Online / Good", "node02": "Probably-offline / Good"})),
+            "node02: storage target 2 of node02: Probably-offline Good",
+        ),
+        ((is_proc, proc(meta="Online / Bad")), "node02: metadata target 1 of controller: Online Bad"),
+    ],
+)
+def test_a_client_that_is_not_well_is_named(rule: tuple[object, object], fault: str) -> None:
+    assert beegfs({"node02": well(rule)}).faults() == (fault,)  # type: ignore[arg-type]  # a matcher and its answer
+
+
+def test_a_server_that_a_client_misses_and_one_too_many() -> None:
+    made = beegfs({"node01": well((is_proc, proc({"node01": "Online / Good", "old": "Online / Good"})))})
+    assert made.faults() == (
+        "node01: has no storage server node02",
+        "node01: has a storage server old that the configuration does not name",
+        "node01: sees no storage target of node02",
+    )
+
+
+def test_a_module_of_another_kernel_is_told_as_the_cause() -> None:
+    wrong = module(vermagic="6.12.48+deb13-cloud-amd64 SMP")
+    made = beegfs({"node01": well((is_mount, Result((), 1)), (is_module, wrong))})
+    (fault,) = made.faults()
+    assert fault.startswith("node01: nothing is mounted at /mnt/beegfs: /lib/modules/")
+    assert fault.endswith(f"was built for kernel 6.12.48+deb13-cloud-amd64, the running one is {KERNEL}")
+
+
+def test_a_check_of_the_file_system_finds_errors_though_it_exits_with_0() -> None:
+    said = "* Checking: Dangling directory entry ...\n>>> None found\n\n* Checking: Duplicated chunks ...\n%s"
+    rules = [("mkdir", ""), ("rm", "")]
+
+    def fsck(answer: Result | str) -> BeeGfs:
+        return beegfs({"controller": [*rules, (ctl("beegfs-fsck"), answer)]})
+
+    assert fsck(said % "").fsck().clean
+    found = fsck(said % ">>> Found duplicated Chunks for ID 0-1-1\n").fsck()
+    assert (found.clean, found.errors["Duplicated chunks"]) == (False, 1)
+    assert not fsck(KILLED).fsck().clean
+    assert not fsck("").fsck().clean
+
+
+def test_it_is_of_the_generation_that_is_declared_or_found() -> None:
+    assert isinstance(beegfs().tool, Ctl)
+    undeclared = beegfs_config(driver="ssh", network=None, storage={"kind": "beegfs", "mount": "/mnt/beegfs"})
+    made = beegfs({"controller": [("sh -c", Result((), 1))]}, undeclared)
+    assert (made.generation, type(made.tool)) == ("8", BeegfsTool)
+
+
+def test_another_kind_of_storage_has_no_beegfs() -> None:
+    with pytest.raises(ConfigError, match="storage.kind: is 'host-directory'; the service beegfs needs 'beegfs'"):
+        BeeGfs(fake_cluster({}, config=load_config("local")))
+
+
+def test_versions_are_compared_without_what_debian_adds() -> None:
+    versions = ("20:7.4.7", "7.4.7-1", "20:8.1.0~rc1-2")
+    assert [Package("x", text).release for text in versions] == ["7.4.7", "7.4.7", "8.1.0"]
+
+
+def test_the_storage_on_beegfs_waits_for_it_and_does_not_hang() -> None:
+    rules = [(is_mount, MOUNTED), (ctl("test -w"), "")]
+    cluster = fake_cluster(
+        {"*": rules, "node02": [(is_mount, MOUNTED), (ctl("test -w"), KILLED)]}, config=beegfs_config()
+    )
+    storage = Storage(cluster)
+    assert storage.needs == ("beegfs",)
+    assert storage.faults() == ("node02: /mnt/beegfs cannot be written: the file system does not answer",)
