@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +12,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from pytest_ai_how.errors import ProvisionError
+
 # The most that munged accepts (mungekey(8), --bits: 256 to 8192).
 _MUNGE_KEY_BYTES = 1024
+# What BeeGFS's manual makes a connAuthFile of.
+_BEEGFS_KEY_BYTES = 128
+_KEPT = "identity.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +37,45 @@ class Identity:
     """Who a cluster's machines and users are.
 
     ``client`` opens root and the job user from this machine, ``user`` lets the job user go from node to node,
-    ``hosts`` holds a host key for each node.
+    ``hosts`` holds a host key for each node; ``munge`` and ``beegfs`` are what daemons authenticate each other with.
     """
 
     client: KeyPair
     user: KeyPair
     hosts: dict[str, KeyPair]
     munge: bytes
+    beegfs: bytes
 
 
 def make_identity(nodes: Iterable[str]) -> Identity:
     """Make all secrets of a cluster anew."""
     hosts = {node: make_pair() for node in nodes}
-    return Identity(make_pair(), make_pair(), hosts, secrets.token_bytes(_MUNGE_KEY_BYTES))
+    munge, beegfs = secrets.token_bytes(_MUNGE_KEY_BYTES), secrets.token_bytes(_BEEGFS_KEY_BYTES)
+    return Identity(make_pair(), make_pair(), hosts, munge, beegfs)
+
+
+def save_identity(folder: Path, identity: Identity) -> None:
+    """Keep all secrets in the cluster's folder of keys, so that its files can be rendered again."""
+    pairs = [("client", identity.client), ("user", identity.user), *identity.hosts.items()]
+    data = {
+        "pairs": [[name, pair.private.decode(), pair.public] for name, pair in pairs],
+        "keys": [base64.b64encode(key).decode() for key in (identity.munge, identity.beegfs)],
+    }
+    write_private(folder / _KEPT, json.dumps(data).encode())
+
+
+def load_identity(folder: Path) -> Identity:
+    """What :func:`save_identity` kept. Raises :class:`ProvisionError` naming the file when it is not there."""
+    path = folder / _KEPT
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ProvisionError(
+            str(path), f"can't be read ({error})", expected="the keys of a cluster that is up"
+        ) from error
+    munge, beegfs = (base64.b64decode(key) for key in data["keys"])
+    (_, client), (_, user), *hosts = ((name, KeyPair(key.encode(), public)) for name, key, public in data["pairs"])
+    return Identity(client, user, dict(hosts), munge, beegfs)
 
 
 def make_pair() -> KeyPair:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.drivers.machines.beegfs import beegfs_files, beegfs_names
 from pytest_ai_how.drivers.machines.identity import Identity
 
 # Linux keeps 240 to 254 for local and experimental character devices (Documentation/admin-guide/devices.txt): nobody
@@ -55,6 +56,8 @@ class Renderer:
         yield from self._ssh(node)
         if self.config.slurm:
             yield from self._slurm(node)
+        beegfs = beegfs_files(self.config, node, self.identity.beegfs, lambda template: self._text(template, node))
+        yield from (File(path, content, mode) for path, content, mode in beegfs)
 
     def shared_text(self, template: str) -> str:
         """A file that is the same on all nodes."""
@@ -63,9 +66,12 @@ class Renderer:
     def _system(self, node: NodeConfig) -> Iterator[File]:
         yield File("/etc/hostname", f"{node.name}\n".encode())
         # With one of its own a node's boot is no first boot, on which systemd would enable every unit there is.
-        yield File("/etc/machine-id", f"{secrets.token_hex(16)}\n".encode(), 0o444)
+        # Of the host key, so that it is another with each making and the same with each rendering; nobody can tell it.
+        number = hashlib.sha256(b"machine-id" + self.identity.hosts[node.name].private).hexdigest()[:32]
+        yield File("/etc/machine-id", f"{number}\n".encode(), 0o444)
         yield File("/etc/hosts", self._text("hosts.j2").encode())
         yield File("/etc/systemd/network/10-host0.network", self._text("host0.network.j2", node).encode())
+        yield File("/etc/fstab", self._text("fstab.j2", node).encode())
         yield File("/etc/default/registry-path", self._text("registry-path.j2").encode())
         if node.gpus and node.gpus.kind == "simulated":
             lines = (f"c /dev/fakegpu{i} 0666 root root - {FAKE_GPU_MAJOR}:{i}\n" for i in range(node.gpus.count))
@@ -113,6 +119,7 @@ class Renderer:
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
                 plugin=self.confinement.plugin,
                 confines={capability: capability not in absent for capability in _CONFINES},
+                **beegfs_names(config),
             )
         )
 
@@ -154,19 +161,27 @@ def read_accounts(root: Path, job_user: str) -> Accounts:
     return Accounts({job_user: (free, free)} | ids)
 
 
-def add_user(root: Path, name: str, owner: tuple[int, int]) -> None:
-    """Give a node's root the unprivileged account that jobs run as, unless the image has it: no password."""
+def account_files(root: Path, name: str, owner: tuple[int, int]) -> dict[str, str]:
+    """The files of ``/etc`` that give an image the unprivileged account that jobs run as: no password.
+
+    Empty when the image's root tree has the account.
+    """
     uid, gid = owner
-    known = (root / "etc/passwd").read_text().splitlines()
-    if not any(line.startswith(f"{name}:") for line in known):
-        for file, line in (
-            ("passwd", f"{name}:x:{uid}:{gid}:Slurm jobs:/home/{name}:/bin/bash"),
-            ("group", f"{name}:x:{gid}:"),
-            # '*' is no password and not locked: sshd refuses locked accounts when PAM is off (shadow(5), sshd(8)).
-            ("shadow", f"{name}:*:20000:0:99999:7:::"),
-        ):
-            path = root / "etc" / file
-            path.write_text(path.read_text().rstrip("\n") + f"\n{line}\n")
+    if any(line.startswith(f"{name}:") for line in (root / "etc/passwd").read_text().splitlines()):
+        return {}
+    lines = {
+        "passwd": f"{name}:x:{uid}:{gid}:Slurm jobs:/home/{name}:/bin/bash",
+        "group": f"{name}:x:{gid}:",
+        # '*' is no password and not locked: sshd refuses locked accounts when PAM is off (shadow(5), sshd(8)).
+        "shadow": f"{name}:*:20000:0:99999:7:::",
+    }
+    return {file: (root / "etc" / file).read_text().rstrip("\n") + f"\n{line}\n" for file, line in lines.items()}
+
+
+def add_user(root: Path, name: str, owner: tuple[int, int]) -> None:
+    """Give a node's root the account of :func:`account_files`, with its home."""
+    for file, content in account_files(root, name, owner).items():
+        (root / "etc" / file).write_text(content)
     home = root / "home" / name
     home.mkdir(mode=0o700, exist_ok=True)
-    os.chown(home, uid, gid)
+    os.chown(home, *owner)

@@ -32,9 +32,14 @@ def make_registry(root: Path, slurm_group: int) -> None:
     _folder(root, 0o775, (0, slurm_group))
     for name in REGISTRY_FOLDERS:
         _folder(root / name, 0o775, (0, slurm_group))
+    _write(root / ".registry/config.yaml", registry_settings(), slurm_group)
+
+
+def registry_settings() -> str:
+    """The registry's own settings, ``.registry/config.yaml``."""
     layout = [name for name in REGISTRY_FOLDERS if not name.startswith(".")]
     config = {"version": 1, "layout": layout, "catalog": ".registry/catalog.yaml", "digest": "sha256"}
-    _write(root / ".registry/config.yaml", yaml.safe_dump(config, sort_keys=False), slurm_group)
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def deploy_images(root: Path, images: Mapping[str, Path], slurm_group: int) -> None:
