@@ -10,9 +10,13 @@ from pytest_ai_how.skin import settings
 from pytest_ai_how.skin.keys import ADDED, CLUSTER, CREW, DISTRIBUTION, ORDERED, SETTINGS
 from pytest_ai_how.skin.marks import MARKS, looks_like_check
 
-_NOUNS = ("cluster", "machines", "slurm", "accounting", "storage", "beegfs", "apptainer", "registry", "images")
-_NOUNS += ("evidence", "measure", "run")
-pytest_plugins = [f"pytest_ai_how.fixtures.{noun}" for noun in _NOUNS]
+pytest_plugins = [
+    f"pytest_ai_how.fixtures.{noun}"
+    for noun in (
+        *("cluster", "machines", "slurm", "accounting", "storage", "apptainer", "registry", "images"),
+        *("evidence", "measure", "run"),
+    )
+]
 
 # Letters and words for what pytest has no outcome of: category in the counts, letter, word.
 _STATUS = {
