@@ -79,22 +79,23 @@ class Nodes(Sequence[Node]):
 
 
 class Cluster:
-    """The machines of one configuration."""
+    """The machines of one configuration: ``nodes``, and by name also those that don't start by themselves."""
 
     def __init__(self, config: ClusterConfig, nodes: Iterable[Node]) -> None:
         self.config = config
         self.name: str = config.name
-        self.nodes = tuple(nodes)
+        self._known = tuple(nodes)
+        self.nodes = tuple(node for node in self._known if node.config.auto_start)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(node.name for node in self.nodes)}>"
 
     def __getitem__(self, name: str) -> Node:
         """Return the machine called ``name``. Raises :class:`~pytest_ai_how.errors.AiHowError` naming the known."""
-        for node in self.nodes:
+        for node in self._known:
             if node.name == name:
                 return node
-        known = ", ".join(node.name for node in self.nodes)
+        known = ", ".join(node.name for node in self._known)
         raise AiHowError(self.name, f"no node is called {name!r}", expected=f"one of {known}")
 
     @property
@@ -122,7 +123,7 @@ class Cluster:
 
     def close(self) -> None:
         """Drop the kept connections of all machines."""
-        for node in self.nodes:
+        for node in self._known:
             node.transport.close()
 
 

@@ -21,8 +21,8 @@ def _only_virtual(data: Plain) -> Iterator[Mistake]:
         for key in ("cpu_model", "hugepages", "pinning", "virtiofs"):
             if node.get(key):
                 yield Mistake((*path, key), f"needs driver: libvirt, but the driver is {shown(driver)}")
-        if node.get("auto_start") is False:
-            what = f"'false' needs driver: libvirt, but the driver is {shown(driver)}"
+        if node.get("auto_start") is False and driver == "ssh":
+            what = "'false' needs a driver that makes machines, but the driver is 'ssh'"
             yield Mistake((*path, "auto_start"), what)
     if data.get("bringup") == "restore" and driver != "auto":
         yield Mistake(("bringup",), f"'restore' needs driver: libvirt, but the driver is {shown(driver)}")

@@ -94,7 +94,7 @@ class NodeConfig(Model):
     cpu_model: CpuModel | None = Field(default=None, description="libvirt only; default: the host's where KVM boots")
     hugepages: Literal["2M", "1G"] | None = Field(default=None, description="libvirt only: pages that hold the memory")
     pinning: tuple[CpuNumber, ...] | None = Field(default=None, description="libvirt only: a host CPU for each CPU")
-    auto_start: bool = Field(default=True, description="false, libvirt only: defined and off, holding no device")
+    auto_start: bool = Field(default=True, description="false: defined and off, holding no device")
     virtiofs: tuple[VirtiofsMount, ...] = ()
     gpus: Gpus | None = None
 

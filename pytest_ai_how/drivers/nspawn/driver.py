@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from typing import TYPE_CHECKING
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_to
 from pytest_ai_how.drivers.protocol import HostFacts, State
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.lease import JOURNAL
+if TYPE_CHECKING:
+    from pytest_ai_how.drivers.machines.reality import Shape
+    from pytest_ai_how.drivers.machines.render import File
+
 from pytest_ai_how.lease.state import cluster_state
 from pytest_ai_how.transport.protocol import Transport
 
@@ -119,6 +124,18 @@ class NspawnDriver:
         from pytest_ai_how.drivers.nspawn.power import machine, switch_on
 
         state = cluster_state(config.name)
+    def shape(self, config: ClusterConfig, node: str) -> Shape:
+        """What the machine is made of, as the kernel tells it; see :class:`.machines.reality.Reality`."""
+        from pytest_ai_how.drivers.nspawn import power, reality
+
+        return reality.shape(power.machine(config, node))
+
+    def files(self, config: ClusterConfig, node: str) -> tuple[File, ...]:
+        """What the machine is to hold, rendered anew."""
+        from pytest_ai_how.drivers.nspawn import power, reality
+
+        return reality.files(power.machine(config, node), cluster_state(config.name) / "machines" / "keys")
+
         switch_on(machine(config, node), state / "machines" / "shared", Journal(state / JOURNAL))
 
     def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:

@@ -80,7 +80,7 @@ def switch_on(machine: Machine, shared: Path, journal: Journal) -> None:
 
 
 def _powered_off(machine: Machine, deadline: Deadline) -> bool:
-    for one in _inits(machine):
+    for one in inits(machine):
         send_signal(one, _POWER_OFF)
     try:
         return wait_for(lambda: not marked(machine.cookie), within=deadline, what="off", every=0.02, at_most=0.1)
@@ -88,7 +88,7 @@ def _powered_off(machine: Machine, deadline: Deadline) -> bool:
         return False
 
 
-def _inits(machine: Machine) -> list[Process]:
+def inits(machine: Machine) -> list[Process]:
     """The machine's first process: the child of its systemd-nspawn (versions 252 to 257)."""
     found = marked(machine.cookie)
     # The kernel keeps 15 characters of a name (proc_pid_comm(5)); this one has 14.

@@ -256,8 +256,8 @@ class Slurm:
 
     @property
     def compute(self) -> tuple[str, ...]:
-        """The names of the configured compute nodes."""
-        return tuple(node.name for node in self.cluster.config.on("compute"))
+        """The names of the configured compute nodes that start by themselves."""
+        return tuple(node.name for node in self.cluster.config.on("compute") if node.auto_start)
 
     @property
     def _accounting(self) -> bool:

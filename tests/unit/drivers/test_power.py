@@ -66,7 +66,7 @@ def test_a_machine_that_the_journal_does_not_know_is_not_started(monkeypatch: py
 def test_the_init_is_the_child_of_nspawn(monkeypatch: pytest.MonkeyPatch) -> None:
     found = (Process(7, 7, 1, "sh"), Process(8, 8, 7, "systemd-nspawn"), Process(9, 9, 8, "systemd"))
     monkeypatch.setattr(power, "marked", lambda mark: found)
-    assert power._inits(power.machine(config(), "node01")) == [found[2]]
+    assert power.inits(power.machine(config(), "node01")) == [found[2]]
 
 
 def test_consoles_are_of_machines_that_were_started() -> None:
