@@ -11,27 +11,30 @@ from pytest_ai_how.image.store import Image, Store, verify
 from pytest_ai_how.progress import Progress
 
 if TYPE_CHECKING:
+    from pytest_ai_how.config.storage import PackageSource
     from pytest_ai_how.image.build import Builder
 
 __all__ = ["Image", "clean_stale_builds", "ensure_image", "ensure_images", "image_digest", "stale_builds", "verify"]
 
 
-def ensure_image(name: str, progress: Progress) -> Image:
-    """The image ``name`` (``node``: a root directory; ``base``, ``pytorch``: SIF files), built if it is not there.
+def ensure_image(name: str, progress: Progress, origin: PackageSource | None = None) -> Image:
+    """The image ``name``, built if it is not there.
 
-    Raises HostError when this machine cannot build it, ImageError when the build fails.
+    ``node`` is a root directory; ``base`` and ``pytorch`` are SIF files; ``vm`` is a folder with ``disk.qcow2``,
+    ``vmlinuz`` and ``initrd.cpio``. ``origin`` is where the cluster's YAML says that packages come from which Debian
+    lacks. Raises HostError when this machine cannot build it, ImageError when the build fails.
     """
-    return ensure_images([name], progress)[name]
+    return ensure_images([name], progress, origin)[name]
 
 
-def ensure_images(names: Iterable[str], progress: Progress) -> dict[str, Image]:
+def ensure_images(names: Iterable[str], progress: Progress, origin: PackageSource | None = None) -> dict[str, Image]:
     """As :func:`ensure_image`, several at once, in the order of ``names``."""
-    return _builder().ensure(names, progress)
+    return _builder(origin).ensure(names, progress)
 
 
-def image_digest(name: str) -> str:
+def image_digest(name: str, origin: PackageSource | None = None) -> str:
     """SHA-256 of the image's recipe; cheap, builds nothing. Raises ImageError for a mistake in its definition."""
-    return _builder().digest(name)
+    return _builder(origin).digest(name)
 
 
 def stale_builds() -> list[Path]:
@@ -44,7 +47,7 @@ def clean_stale_builds() -> list[Path]:
     return Store().clean_stale_builds()
 
 
-def _builder() -> Builder:
+def _builder(origin: PackageSource | None) -> Builder:
     from pytest_ai_how.image.build import Builder  # all that building needs, which attaching to a kept cluster doesn't
 
-    return Builder(Source.shipped(), Store())
+    return Builder(Source.shipped(), Store(), origin=origin)

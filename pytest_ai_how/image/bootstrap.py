@@ -15,7 +15,7 @@ from pytest_ai_how.progress import Progress
 from pytest_ai_how.shell import Result, quote
 
 # A mirror that says nothing for this many seconds is given up, twice.
-_APT = (
+APT_OPTIONS = (
     'Acquire::http::Timeout "20"',
     'Acquire::https::Timeout "20"',
     'Acquire::Retries "1"',
@@ -66,7 +66,7 @@ def command(definition: Definition, root: Path, mirror: str, pins: Path) -> list
         "--format=directory",
         f"--keyring={KEYRING}",
         f"--include={','.join(definition.packages)}",
-        *(f"--aptopt={option}" for option in _APT),
+        *(f"--aptopt={option}" for option in APT_OPTIONS),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in definition.spec.exclude),
         f"--setup-hook={hook}",
         versions.suite,
@@ -124,7 +124,7 @@ def milestones(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def explain(result: Result, name: str, folder: Path, mirror: str) -> ImageError:
-    """The one cause among all that a failed mmdebstrap has said."""
+    """The one cause among all that a failed mmdebstrap, apt-get or dpkg has said."""
     lines = result.stdout.splitlines()
     kind = next((kind for pattern, kind in _REASONS if any(re.search(pattern, line) for line in lines)), "")
     # E: and Err: are apt's and mmdebstrap's own; the last line of mmdebstrap says only that apt failed.
@@ -147,7 +147,7 @@ def explain(result: Result, name: str, folder: Path, mirror: str) -> ImageError:
     if kind == "packages":
         cure = "correct the role's packages or configs/versions.yaml, or set AI_HOW_MIRROR to a complete mirror"
         return ImageError(f"{name} image", f"the mirror {mirror} lacks packages: {last}", cure=cure)
-    return ImageError(f"{name} image", f"mmdebstrap exited with {result.returncode}: {last}")
+    return ImageError(f"{name} image", f"{result.argv[0]} exited with {result.returncode}: {last}")
 
 
 def disk_full(name: str, folder: Path) -> ImageError:

@@ -7,20 +7,26 @@ import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.errors import ImageError
+from pytest_ai_how.image.apt import Apt
 from pytest_ai_how.image.bootstrap import bootstrap, disk_full
 from pytest_ai_how.image.customize import customize
 from pytest_ai_how.image.definitions import Definition, Source
-from pytest_ai_how.image.host import check_disk, check_host, mib
+from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, make_disk
+from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, check_disk, check_host, mib
+from pytest_ai_how.image.kernel import Kernel, add_kernel, initramfs
 from pytest_ai_how.image.mirror import find_mirror
+from pytest_ai_how.image.origin import source_lines
 from pytest_ai_how.image.recipe import digest_of, recipe
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.sif import LABEL, convert, label
-from pytest_ai_how.image.store import Image, Store, describe, discard
+from pytest_ai_how.image.store import MACHINE, TREE, Image, Store, describe, discard
 from pytest_ai_how.image.tree import settle_times
 from pytest_ai_how.image.versions import check_versions, installed
 from pytest_ai_how.progress import Progress
@@ -33,15 +39,19 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Builder:
-    """Finds and builds images of ``source`` in ``store``; ``mirror`` in place of the machine's own."""
+    """Finds and builds images of ``source`` in ``store``; ``mirror`` in place of the machine's own.
+
+    ``origin`` is where packages come from that Debian lacks, for the images that have such.
+    """
 
     source: Source
     store: Store
     mirror: str = ""
+    origin: PackageSource | None = None
 
     def digest(self, name: str) -> str:
         """The digest of the image's recipe: what a machine that boots it is made from. Builds nothing."""
-        return digest_of(recipe(self.source.define(name)))
+        return digest_of(recipe(self.source.define(name), self.origin))
 
     def ensure(self, names: Iterable[str], progress: Progress) -> dict[str, Image]:
         """All images of ``names``, built where they are not there.
@@ -64,16 +74,18 @@ class Builder:
             return None
 
     def _build_all(self, names: list[str], definitions: dict[str, Definition], progress: Progress) -> dict[str, Image]:
-        if any(definitions[name].spec.kind == "sif" for name in names) and NODE not in names:
-            names = [NODE, *names]
-        check_host(f"building the {names[0]} image")
-        # The node first: the others need it. Then the largest, because it takes longest.
-        order = sorted(names, key=lambda name: (name != NODE, -self.source.define(name).spec.disk))
+        bases = {name: base for name in names if (base := _base(definitions[name]))}
+        names = list(dict.fromkeys([*bases.values(), *names]))
+        tools = {**TOOLS, **DISK_TOOLS} if any(one.spec.kind == "disk" for one in definitions.values()) else TOOLS
+        check_host(f"building the {names[0]} image", tools=tools)
+        # The bases first: the others need them. Then the largest, because it takes longest.
+        order = sorted(names, key=lambda name: (name in bases, -self.source.define(name).spec.disk))
         with Sandbox() as sandbox, ThreadPoolExecutor(_AT_ONCE) as pool:
             futures: dict[str, Future[Image]] = {}
             try:
                 for name in order:
-                    futures[name] = pool.submit(self._ensure_one, name, futures.get(NODE), sandbox, progress)
+                    made = futures.get(bases.get(name, ""))
+                    futures[name] = pool.submit(self._ensure_one, name, made, sandbox, progress)
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
                 for future in (future for future in futures.values() if future in done):
                     future.result()
@@ -83,7 +95,7 @@ class Builder:
                 raise
             return {name: future.result() for name, future in futures.items()}
 
-    def _ensure_one(self, name: str, node: Future[Image] | None, sandbox: Sandbox, progress: Progress) -> Image:
+    def _ensure_one(self, name: str, base: Future[Image] | None, sandbox: Sandbox, progress: Progress) -> Image:
         subject = f"{name} image"
         with self.store.lock(name, lambda: progress.say(subject, "another run is building it; waiting")):
             if image := self._usable(name, progress):
@@ -96,37 +108,42 @@ class Builder:
             check_disk(self.store.folder, definition.spec.disk * 2**30, f"building the {name} image")
             with self.store.building(name, digest) as place:
                 try:
-                    return self._build(definition, place, node, sandbox, progress)
+                    return self._build(definition, place, base, sandbox, progress)
                 except OSError as error:
                     if error.errno in (errno.ENOSPC, errno.EDQUOT):
                         raise disk_full(name, self.store.folder) from error
                     raise
 
     def _build(
-        self, definition: Definition, place: Path, node: Future[Image] | None, sandbox: Sandbox, progress: Progress
+        self, definition: Definition, place: Path, base: Future[Image] | None, sandbox: Sandbox, progress: Progress
     ) -> Image:
         began, started = time.time(), time.monotonic()
-        subject, root, epoch = f"{definition.name} image", place / "root", definition.versions.epoch
-        content = recipe(definition)
-        bootstrap(definition, root, self.mirror or find_mirror(), sandbox, progress)
+        subject, root, kind = f"{definition.name} image", place / TREE, definition.spec.kind
+        content, kernel = recipe(definition, self.origin), None
+        if kind == "disk":
+            kernel = self._on_top(definition, place, _result(definition, base, progress), sandbox, progress)
+        else:
+            bootstrap(definition, root, self.mirror or find_mirror(), sandbox, progress)
         progress.say(subject, "applying roles")
         customize(definition, root, sandbox)
-        packages = installed(root, sandbox)
+        packages = installed(root, sandbox) | (kernel.packages if kernel else {})
         check_versions(definition, packages)
-        if definition.spec.kind == "sif":
+        if kind == "sif":
             asked = " ".join(f"{name}={packages[name]}" for name in definition.packages)
             label(root, {LABEL: digest_of(content), "org.ai-how.packages": asked})
-        settle_times(root, began, epoch)
+        settle_times(root, began, definition.versions.epoch)
         progress.say(subject, "reading it all for its digest")
         described = tree = describe(root)
-        if definition.spec.kind == "sif":
-            described = describe(self._to_sif(definition, place, node, sandbox, progress))
+        if kind == "sif":
+            described = describe(self._to_sif(definition, place, base, sandbox, progress))
+        if kernel:
+            described = self._to_disk(definition, place, kernel, sandbox, progress)
         manifest = {
             "name": definition.name,
-            "kind": definition.spec.kind,
+            "kind": kind,
             "digest": digest_of(content),
             "recipe": content,
-            # Of the root directory, also where a SIF was made of it: a SIF holds the time when it was made.
+            # Of the root directory, also where something was made of it: a SIF or disk holds the time of that.
             "tree": tree["content"],
             "packages": packages,
             "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,18 +154,61 @@ class Builder:
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
 
+    def _on_top(self, definition: Definition, place: Path, base: Image, sandbox: Sandbox, progress: Progress) -> Kernel:
+        """Make ``place``'s root of a copy of ``base``, with the packages of the image's own roles and a kernel."""
+        subject, root = f"{definition.name} image", place / TREE
+        progress.say(subject, f"copying the {base.name} image")
+        # Blocks are shared where the file system can; written to is only the copy.
+        sandbox.run(["cp", "--archive", "--reflink=auto", str(base.path), str(root)])
+        progress.say(subject, "reading the package lists")
+        extra: list[str] = []
+        if self.origin and definition.spec.origin:
+            extra = source_lines(definition.name, self.origin, place / "origin", sandbox)
+        apt = Apt.open(definition, place / "apt", self.mirror or find_mirror(), sandbox, extra)
+        if definition.packages:
+            progress.say(subject, f"installing {', '.join(definition.packages)}")
+            apt.install(root, definition.packages)
+        spec = definition.kernel.role.kernel
+        assert spec is not None
+        progress.say(subject, "fetching the kernel")
+        return add_kernel(spec, root, apt, sandbox)
+
+    def _to_disk(
+        self, definition: Definition, place: Path, kernel: Kernel, sandbox: Sandbox, progress: Progress
+    ) -> dict[str, Any]:
+        """Make the disk, kernel and initramfs of ``place``'s root, remove the rest; what the manifest says of them."""
+        machine, root, size = place / MACHINE, place / TREE, definition.spec.size
+        assert size is not None
+        machine.mkdir()
+        progress.say(f"{definition.name} image", "writing the disk")
+        facts = make_disk(definition.name, root, machine / DISK, size, sandbox)
+        (machine / INITRD).write_bytes(initramfs(definition.kernel, kernel, root))
+        shutil.copyfile(kernel.vmlinuz, machine / KERNEL)
+        for spare in ("root", "apt", "origin"):
+            shutil.rmtree(place / spare, ignore_errors=spare == "origin")
+        return {**describe(machine), "kernel": kernel.release, "disk": asdict(facts)}
+
     def _to_sif(
         self, definition: Definition, place: Path, node: Future[Image] | None, sandbox: Sandbox, progress: Progress
     ) -> Path:
         """Make the SIF of ``place/root`` and remove the root."""
-        subject = f"{definition.name} image"
-        if node is None:
-            raise ImageError(subject, f"needs the {NODE} image, which is not among those built")
-        if not node.done():
-            progress.say(subject, f"waiting for the {NODE} image, whose Apptainer makes the SIF")
-        node_root = node.result().path
-        progress.say(subject, "converting to SIF")
+        node_root = _result(definition, node, progress).path
+        progress.say(f"{definition.name} image", "converting to SIF")
         artifact = convert(node_root, place, definition.name, definition.versions.epoch, sandbox)
         for spare in ("root", "work", "mount"):
             shutil.rmtree(place / spare)
         return artifact
+
+
+def _base(definition: Definition) -> str:
+    """The image that must be there before this one is made; empty for one that needs none."""
+    return NODE if definition.spec.kind == "sif" else definition.spec.of or ""
+
+
+def _result(definition: Definition, base: Future[Image] | None, progress: Progress) -> Image:
+    subject, name = f"{definition.name} image", _base(definition)
+    if base is None:
+        raise ImageError(subject, f"needs the {name} image, which is not among those built")
+    if not base.done():
+        progress.say(subject, f"waiting for the {name} image, which it is made with")
+    return base.result()

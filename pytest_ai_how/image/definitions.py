@@ -34,21 +34,26 @@ class RoleFile:
 
 @dataclass(frozen=True)
 class LoadedRole:
-    """A role, its name and its files in the order of their paths."""
+    """A role, its name and its files in the order of their paths; ``initramfs`` goes there, not into the root."""
 
     name: str
     role: Role
     files: tuple[RoleFile, ...]
+    initramfs: tuple[RoleFile, ...] = ()
 
 
 @dataclass(frozen=True)
 class Definition:
-    """All that goes into one image: its roles, needed ones first, and the versions it is held to."""
+    """All that goes into one image: its roles, needed ones first, and the versions it is held to.
+
+    ``of`` is the tree that a disk is made of; the roles of that are not among the disk's.
+    """
 
     name: str
     spec: ImageSpec
     roles: tuple[LoadedRole, ...]
     versions: Versions
+    of: Definition | None = None
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -56,9 +61,25 @@ class Definition:
         return tuple(sorted({package for loaded in self.roles for package in loaded.role.packages}))
 
     @property
+    def kernel(self) -> LoadedRole:
+        """The role with the kernel. Raises ImageError unless there is one, and only one."""
+        found = [loaded for loaded in self.roles if loaded.role.kernel]
+        if len(found) != 1:
+            names = ", ".join(loaded.name for loaded in found) or "none"
+            raise ImageError(f"{self.name} image", f"roles with a kernel: {names}", expected="one, which a disk boots")
+        return found[0]
+
+    @property
+    def unpacked(self) -> tuple[str, ...]:
+        """The packages that are unpacked, not installed."""
+        kernels = [loaded.role.kernel for loaded in self.roles if loaded.role.kernel]
+        return tuple(name for kernel in kernels for name in (kernel.package, kernel.busybox))
+
+    @property
     def demands(self) -> dict[str, PackageVersion]:
         """What ``configs/versions.yaml`` demands of these packages."""
-        return {name: self.versions.packages[name] for name in self.packages if name in self.versions.packages}
+        names, versions = (*self.packages, *self.unpacked), self.versions.packages
+        return {name: versions[name] for name in names if name in versions}
 
 
 @dataclass(frozen=True)
@@ -91,9 +112,22 @@ class Source:
             )
         spec, marked = _load(self.provisioning / "images" / f"{name}.yaml", ImageSpec)
         versions, _ = _load(self.versions, Versions)
+        of = self._tree(spec.of, marked) if spec.of else None
         roles = tuple(self._closure(spec.roles, marked))
-        _refuse_double_files(roles)
-        return Definition(name, spec, roles, versions)
+        _refuse_double_files((*(of.roles if of else ()), *roles))
+        inherited = {loaded.name for loaded in of.roles} if of else set()
+        definition = Definition(name, spec, tuple(one for one in roles if one.name not in inherited), versions, of)
+        _check_kernel(definition, marked)
+        return definition
+
+    def _tree(self, name: str, asker: Marked) -> Definition:
+        """The image that a disk is made of."""
+        if name not in self.image_names():
+            raise _mistake(asker, ("of",), f"no image is named '{name}'", nearest(name, self.image_names()))
+        of = self.define(name)
+        if of.spec.kind != "tree":
+            raise _mistake(asker, ("of",), f"'{name}' is a {of.spec.kind}; a disk is made of a tree")
+        return of
 
     def _closure(self, wanted: Iterable[str], asker: Marked) -> Iterator[LoadedRole]:
         """The roles and all that they need, needed ones first."""
@@ -112,7 +146,8 @@ class Source:
             for index, needed in enumerate(role.needs):
                 yield from visit(needed, marked, ("needs", index), (*path, name))
             done.add(name)
-            yield LoadedRole(name, role, tuple(_files(file.parent / "files")))
+            files, initramfs = (tuple(_files(file.parent / part)) for part in ("files", "initramfs"))
+            yield LoadedRole(name, role, files, initramfs)
 
         for index, name in enumerate(wanted):
             yield from visit(name, asker, ("roles", index), ())
@@ -148,6 +183,14 @@ def _files(root: Path) -> Iterator[RoleFile]:
             raise ImageError(f"{path}:1", "is a symbolic link", cure="write it under 'links' in the role's role.yaml")
         if path.is_file():
             yield RoleFile(path, "/" + path.relative_to(root).as_posix())
+
+
+def _check_kernel(definition: Definition, marked: Marked) -> None:
+    if definition.spec.kind != "disk":
+        if definition.unpacked:
+            raise _mistake(marked, ("roles",), f"a {definition.spec.kind} has no kernel, a role of it does")
+    elif "/init" not in {file.target for file in definition.kernel.initramfs}:
+        raise _mistake(marked, ("roles",), f"role '{definition.kernel.name}' has a kernel, but no initramfs/init")
 
 
 def _refuse_double_files(roles: Iterable[LoadedRole]) -> None:

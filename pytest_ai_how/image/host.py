@@ -15,6 +15,10 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 TOOLS: Mapping[str, str] = MappingProxyType(
     {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux", "sync": "coreutils"}
 )
+# The same for disks of virtual machines.
+DISK_TOOLS: Mapping[str, str] = MappingProxyType(
+    {"apt-get": "apt", "dpkg-deb": "dpkg", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils"}
+)
 
 
 def check_host(step: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] = TOOLS) -> None:

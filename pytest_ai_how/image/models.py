@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def _like(pattern: str, words: str) -> Callable[[str], str]:
@@ -30,6 +30,7 @@ User = Annotated[str, AfterValidator(_like(r"[a-z_][a-z0-9_-]{0,30}", "a user or
 _PLAIN = r"(/(?!\.\.?(/|$))[A-Za-z0-9._@+-]+)+"
 Path = Annotated[str, AfterValidator(_like(_PLAIN, "an absolute path without . and .."))]
 Glob = Annotated[str, AfterValidator(_like(_PLAIN.replace("@+-]", "@+*-]"), "an absolute path or pattern with *"))]
+Module = Annotated[str, AfterValidator(_like(r"[a-z0-9][a-z0-9_-]*", "a kernel module's name"))]
 Mode = Annotated[str, AfterValidator(_like(r"0[0-7]{3,4}", 'an octal mode in quotes, such as "0755"'))]
 
 
@@ -71,6 +72,17 @@ class Step(Model):
     input: str = ""
 
 
+class KernelSpec(Model):
+    """A kernel of Debian's and what starts it. Both packages are unpacked only: the machines need no initramfs-tools.
+
+    The role's ``initramfs/`` tree, with ``init`` in it, goes into the initramfs beside busybox and the modules.
+    """
+
+    package: Package = Field(description="the package that always depends on the newest kernel")
+    busybox: Package = Field(description="the package with a busybox that needs no library")
+    modules: tuple[Module, ...] = Field(default=(), description="loaded before the root is mounted, in this order")
+
+
 class Role(Model):
     """What one purpose adds to an image. Its ``files/`` tree is copied as it lies, owned by root."""
 
@@ -85,16 +97,35 @@ class Role(Model):
     remove: tuple[Glob, ...] = ()
     units: Units = Units()
     steps: tuple[Step, ...] = ()
+    kernel: KernelSpec | None = None
+    dkms: tuple[Module, ...] = Field(default=(), description="modules that DKMS builds; packages bring their source")
 
 
 class ImageSpec(Model):
-    """One image: a root ``tree`` that machines boot, or a ``sif`` that containers run from."""
+    """One image: a root ``tree`` that machines boot, a ``sif`` that containers run from, or a ``disk`` with a kernel.
+
+    A disk is made of (``of``) a tree: that, and its own roles on top.
+    """
 
     description: str = Field(min_length=1)
-    kind: Literal["tree", "sif"]
+    kind: Literal["tree", "sif", "disk"]
     roles: tuple[Name, ...] = Field(min_length=1)
     disk: int = Field(ge=0, le=100, description="GiB that must be free to build it")
     exclude: tuple[Glob, ...] = Field(default=(), description="paths of packages that are left out")
+    on_demand: bool = Field(default=False, description="built only when it is named or a cluster needs it")
+    of: Name | None = Field(default=None, description="disk: the tree that it is made of")
+    size: int | None = Field(default=None, ge=1, le=1024, description="disk: GiB; a machine's own disk may be larger")
+    origin: Literal["beegfs"] | None = Field(
+        default=None, description="disk: packages that Debian lacks come from where the cluster's YAML says"
+    )
+
+    @model_validator(mode="after")
+    def _disk_only(self) -> Self:
+        if self.kind == "disk" and (self.of is None or self.size is None):
+            raise ValueError("a disk needs 'of' (the tree that it is made of) and 'size' (in GiB)")
+        if self.kind != "disk" and (self.of or self.size or self.origin):
+            raise ValueError("'of', 'size' and 'origin' are for a disk only")
+        return self
 
 
 class PackageVersion(Model):

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from pytest_ai_how.image.definitions import Definition, LoadedRole
+from pytest_ai_how.config.storage import PackageSource
+from pytest_ai_how.image.definitions import Definition, LoadedRole, RoleFile
+from pytest_ai_how.image.origin import identity
 
 # Raised when the pipeline itself changes what it makes of the same definitions.
 PIPELINE = 2
+# The same for what makes a disk of a tree.
+DISK_PIPELINE = 1
+# Fields of a role that came later: only where they say something, so that the digests of other images stay.
+_LATER = frozenset({"dkms", "kernel"})
 
 
-def recipe(definition: Definition) -> dict[str, Any]:
-    """What goes into the image, as plain data. Where packages come from (the mirror) is no part of it."""
-    versions = definition.versions
+def recipe(definition: Definition, origin: PackageSource | None = None) -> dict[str, Any]:
+    """What goes into the image, as plain data. Where Debian's packages come from (the mirror) is no part of it.
+
+    ``origin`` is where the cluster's YAML says that other packages come from; images that need none ignore it.
+    Raises ImageError when one is needed and not given, or cannot be read.
+    """
+    own = own_part(definition)
+    return {**own, "origin": identity(definition.name, origin)} if definition.spec.origin else own
+
+
+def own_part(definition: Definition) -> dict[str, Any]:
+    """What goes into the image but for what a cluster's YAML adds."""
+    versions, disk = definition.versions, {}
+    if definition.of:
+        of = digest_of(own_part(definition.of))
+        disk = {"disk_pipeline": DISK_PIPELINE, "of": of, "size": definition.spec.size}
     return {
+        **disk,
         "pipeline": PIPELINE,
         "name": definition.name,
         "kind": definition.spec.kind,
@@ -36,11 +57,14 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def _role(loaded: LoadedRole) -> dict[str, Any]:
+    said = loaded.role.model_dump(mode="json", exclude={"description", "needs"})
     return {
         "name": loaded.name,
-        **loaded.role.model_dump(mode="json", exclude={"description", "needs"}),
-        "files": [
-            [file.target, f"{file.mode:04o}", hashlib.sha256(file.source.read_bytes()).hexdigest()]
-            for file in loaded.files
-        ],
+        **{key: value for key, value in said.items() if value or key not in _LATER},
+        "files": _files(loaded.files),
+        **({"initramfs": _files(loaded.initramfs)} if loaded.initramfs else {}),
     }
+
+
+def _files(files: Iterable[RoleFile]) -> list[list[str]]:
+    return [[file.target, f"{file.mode:04o}", hashlib.sha256(file.source.read_bytes()).hexdigest()] for file in files]

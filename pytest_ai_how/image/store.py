@@ -8,6 +8,7 @@
         node-4f1c0a9b2d7e/manifest.json    the last thing written before the folder got this name
         node-4f1c0a9b2d7e/root/            kind tree: the root directory
         base-77a1b2c3d4e5/base.sif         kind sif
+        vm-0a9b4f1c2d7e/machine/           kind disk: disk.qcow2, vmlinuz, initrd.cpio
 """
 
 from __future__ import annotations
@@ -27,18 +28,23 @@ from typing import Any
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import ImageError
-from pytest_ai_how.image.tree import content_digest, file_digest, file_fingerprint, fingerprint
+from pytest_ai_how.image.tree import content_digest, file_digest, file_fingerprint, files_fingerprint, fingerprint
 from pytest_ai_how.lease.state import cache_home
 
 # Seconds that one build may take while others wait for it.
 _LONGEST_BUILD = 3600.0
 _SHORT = 12
+# What an image's folder holds: a root directory, or the files that a virtual machine starts from.
+TREE, MACHINE = "root", "machine"
 _BUILDING = re.compile(r"\.building-(?P<name>.+)-[0-9a-f]{12}-\w+")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A finished image: ``path`` is the root directory of a tree, or the file of a SIF."""
+    """A finished image: ``path`` is the root directory of a tree, the file of a SIF, or the folder of a disk's files.
+
+    The manifest of a disk tells the release of its kernel as ``kernel``, and what qemu-img found as ``disk``.
+    """
 
     name: str
     digest: str
@@ -214,19 +220,24 @@ def discard(place: Path) -> None:
 
 
 def processes_using(place: Path, proc: Path = Path("/proc")) -> list[int]:
-    """Processes in whose mount namespace something is mounted from ``place``, such as an overlay over it.
+    """Processes in whose mount namespace something is mounted from ``place``, or that have a file in it open.
 
-    Machines may have a mount namespace of their own, so each is asked (proc_pid_mountinfo(5): the overlay's
-    ``lowerdir=`` option and a bind mount's root both hold the path).
+    Containers may have a mount namespace of their own, so each is asked (proc_pid_mountinfo(5): the overlay's
+    ``lowerdir=`` option and a bind mount's root both hold the path). A virtual machine has its disk open.
     """
-    users = []
+    users = set()
     for file in proc.glob("[0-9]*/mountinfo"):
         try:
-            if re.search(rf"{re.escape(str(place.resolve()))}(/|:|,|\s|$)", file.read_text()):
-                users.append(int(file.parent.name))
+            mounted = re.search(rf"{re.escape(str(place.resolve()))}(/|:|,|\s|$)", file.read_text())
+            if mounted or _has_open(file.parent, place.resolve()):
+                users.add(int(file.parent.name))
         except (OSError, ValueError):
             continue  # ended while we looked
     return sorted(users)
+
+
+def _has_open(process: Path, place: Path) -> bool:
+    return any(file.readlink().is_relative_to(place) for file in (process / "fd").glob("*"))
 
 
 def mounts_below(place: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
@@ -242,6 +253,8 @@ def _unescaped(text: str) -> str:
 
 
 def _seen(artifact: Path) -> str:
+    if artifact.name == MACHINE:
+        return files_fingerprint(artifact)
     return fingerprint(artifact) if artifact.is_dir() else file_fingerprint(artifact)
 
 

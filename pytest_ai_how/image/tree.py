@@ -85,6 +85,15 @@ def file_fingerprint(path: Path) -> str:
     return whole.hexdigest()
 
 
+def files_fingerprint(folder: Path) -> str:
+    """As :func:`fingerprint`, of a folder of large files: each one's name, mode and :func:`file_fingerprint`."""
+    whole = hashlib.sha256()
+    for path, status in _walk(folder):
+        kind = "" if stat.S_ISDIR(status.st_mode) else file_fingerprint(Path(path))
+        whole.update(_line(folder, path, status, kind))
+    return whole.hexdigest()
+
+
 def _line(root: Path, path: str, status: os.stat_result, what: str) -> bytes:
     name = path.removeprefix(f"{root}/")
     line = f"{name}\0{status.st_mode:o}\0{status.st_uid}:{status.st_gid}\0{what}\n"

@@ -24,6 +24,16 @@ FILES = {
     ),
 }
 
+# A disk of that node, and a role with a kernel.
+DISK_FILES = {
+    "images/vm.yaml": "description: a disk\nkind: disk\nof: node\nroles: [kernel]\nsize: 4\ndisk: 0\non_demand: true\n",
+    "roles/kernel/role.yaml": (
+        "description: a kernel\nneeds: [base]\n"
+        "kernel: {package: linux-image, busybox: busybox-static, modules: [virtio_blk, virtio_net]}\n"
+    ),
+    "roles/kernel/initramfs/init": "#!/bin/busybox sh\n",
+}
+
 Write = Callable[[str, str], Path]
 
 
@@ -44,3 +54,12 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def source(tmp_path: Path, write: Write) -> Source:
     return Source(tmp_path / "world", tmp_path / "world/versions.yaml")
+
+
+@pytest.fixture
+def disk_source(source: Source, write: Write) -> Source:
+    """The same world with a disk in it."""
+    for name, text in DISK_FILES.items():
+        write(name, text)
+    (source.provisioning / "roles/kernel/initramfs/init").chmod(0o755)
+    return source

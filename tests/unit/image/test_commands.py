@@ -33,8 +33,10 @@ def put(store: Store, name: str, digest: str) -> Image:
 def test_list_shows_what_is_declared_and_built(cache: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert images() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["base", "node", "pytorch"]
-    assert all(line.endswith("not built") for line in lines)
+    by_name = {line.split()[0]: line for line in lines}
+    assert set(by_name) >= {"base", "node", "pytorch", "vm", "vm-beegfs"}
+    assert all(by_name[name].endswith("not built") for name in ("base", "node", "pytorch", "vm"))
+    assert "name it in the cluster's YAML: storage.beegfs.packages" in by_name["vm-beegfs"]
 
 
 def test_verify_fails_for_what_is_not_built(cache: Store, capsys: pytest.CaptureFixture[str]) -> None:

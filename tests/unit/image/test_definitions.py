@@ -9,7 +9,7 @@ import pytest
 
 from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.definitions import Source
-from tests.unit.image.conftest import FILES, Write
+from tests.unit.image.conftest import DISK_FILES, FILES, Write
 
 
 def test_needed_roles_come_first_and_packages_once(source: Source) -> None:
@@ -90,7 +90,7 @@ def test_an_unknown_image_names_the_known_ones(source: Source) -> None:
 def test_every_version_that_ships_is_of_a_package_that_a_role_installs() -> None:
     shipped = Source.shipped()
     definitions = [shipped.define(name) for name in shipped.image_names()]
-    installed = {package for definition in definitions for package in definition.packages}
+    installed = {package for definition in definitions for package in (*definition.packages, *definition.unpacked)}
     assert set(definitions[0].versions.packages) <= installed
     assert definitions[0].versions.packages["apptainer"].suite == "sid"
 
@@ -108,6 +108,54 @@ def test_no_secret_ships_in_a_role() -> None:
     ]
     assert files
     assert not [target for target in files if Path(target).name in {"munge.key", "id_ed25519"} or "host_" in target]
+
+
+def test_a_disk_has_its_own_roles_and_those_of_its_tree_below(disk_source: Source) -> None:
+    definition = disk_source.define("vm")
+    assert definition.of is not None
+    assert [loaded.name for loaded in definition.roles] == ["kernel"]
+    assert [loaded.name for loaded in definition.of.roles] == ["base", "top"]
+    assert (definition.packages, definition.unpacked) == ((), ("linux-image", "busybox-static"))
+    assert [(file.target, file.mode) for file in definition.kernel.initramfs] == [("/init", 0o755)]
+    assert definition.kernel.files == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "where", "what"),
+    [
+        ("images/vm.yaml", "of: node\n", "", "vm.yaml", "a disk needs 'of'"),
+        ("images/vm.yaml", "size: 4\n", "", "vm.yaml", "a disk needs 'of'"),
+        ("images/vm.yaml", "kind: disk", "kind: tree", "vm.yaml", "are for a disk only"),
+        ("images/vm.yaml", "of: node", "of: nod", "vm.yaml:3", "no image is named 'nod' (did you mean 'node'?)"),
+        ("images/vm.yaml", "of: node", "of: vm2", "vm.yaml:3", "'vm2' is a sif; a disk is made of a tree"),
+        ("images/vm.yaml", "[kernel]", "[top]", "vm image", "roles with a kernel: none"),
+        ("images/vm2.yaml", "[top]", "[kernel]", "vm2.yaml:3", "a sif has no kernel, a role of it does"),
+        ("roles/kernel/role.yaml", "busybox: busybox-static, ", "", "kernel/role.yaml", "busybox"),
+    ],
+)
+def test_a_mistake_in_a_disk_names_file_and_line(  # noqa: PLR0917  parameters of one table
+    disk_source: Source, write: Write, name: str, old: str, new: str, where: str, what: str
+) -> None:
+    world = {**DISK_FILES, "images/vm2.yaml": "description: x\nkind: sif\nroles: [top]\ndisk: 0\n"}
+    for file, text in world.items():
+        write(file, text.replace(old, new, 1) if file == name else text)
+    assert old in world[name]
+    with pytest.raises(ImageError) as caught:
+        disk_source.define("vm2" if "vm2" in name else "vm")
+    assert where in caught.value.where
+    assert what in str(caught.value)
+
+
+def test_a_kernel_without_an_init_is_a_mistake(disk_source: Source) -> None:
+    (disk_source.provisioning / "roles/kernel/initramfs/init").unlink()
+    with pytest.raises(ImageError, match=r"vm\.yaml:4: roles: role 'kernel' has a kernel, but no initramfs/init"):
+        disk_source.define("vm")
+
+
+def test_a_file_of_the_tree_is_not_a_disks_to_change(disk_source: Source, write: Write) -> None:
+    write("roles/kernel/files/etc/motd", "mine\n")
+    with pytest.raises(ImageError, match="/etc/motd comes from two roles, 'base' and 'kernel'"):
+        disk_source.define("vm")
 
 
 def test_the_sample_world_is_sound(source: Source) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pytest_ai_how.config.storage import AptRepository, PackageSource
+from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.image.recipe import digest_of, recipe
-from tests.unit.image.conftest import FILES, Write
+from pytest_ai_how.image.recipe import digest_of, own_part, recipe
+from tests.unit.image.conftest import DISK_FILES, FILES, Write
 
 
 def digest(source: Source) -> str:
@@ -75,6 +79,57 @@ def test_words_for_people_do_not_change_it(source: Source, write: Write) -> None
 def test_the_shipped_images_have_different_digests() -> None:
     shipped = Source.shipped()
     names = shipped.image_names()
-    digests = {digest_of(recipe(shipped.define(name))) for name in names}
-    assert names == ("base", "node", "pytorch")
-    assert len(digests) == 3
+    digests = {digest_of(own_part(shipped.define(name))) for name in names}
+    assert set(names) >= {"base", "node", "pytorch", "vm"}
+    assert len(digests) == len(names)
+
+
+def disk_digest(source: Source, origin: PackageSource | None = None) -> str:
+    return digest_of(recipe(source.define("vm"), origin))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("images/vm.yaml", "size: 4", "size: 5"),
+        ("images/vm.yaml", "of: node", "of: other"),
+        ("roles/kernel/role.yaml", "linux-image", "linux-rt"),
+        ("roles/kernel/role.yaml", "[virtio_blk, virtio_net]", "[virtio_net, virtio_blk]"),
+        ("roles/kernel/initramfs/init", "/bin", "/sbin"),
+        # what the tree is made of that the disk is made of
+        ("roles/base/files/etc/motd", "hello", "hallo"),
+        ("versions.yaml", "trixie", "forky"),
+    ],
+)
+def test_each_input_changes_a_disks(disk_source: Source, write: Write, name: str, old: str, new: str) -> None:
+    write("images/other.yaml", FILES["images/node.yaml"].replace("a node", "the same by another name"))
+    before = disk_digest(disk_source)
+    text = {**FILES, **DISK_FILES}[name]
+    assert old in text
+    write(name, text.replace(old, new, 1))
+    assert disk_digest(disk_source) != before
+
+
+def test_the_packages_of_an_origin_change_a_disks(disk_source: Source, write: Write, tmp_path: Path) -> None:
+    write("images/vm.yaml", DISK_FILES["images/vm.yaml"] + "origin: beegfs\n")
+    with pytest.raises(ImageError, match=r"vm image: needs packages that Debian lacks(.|\n)*storage\.beegfs\.packages"):
+        disk_digest(disk_source)
+    package = tmp_path / "packages/a.deb"
+    package.parent.mkdir()
+    with pytest.raises(ImageError, match=r"packages: holds no \.deb file"):
+        disk_digest(disk_source, PackageSource(folder=str(package.parent)))
+    package.write_bytes(b"one")
+    before = disk_digest(disk_source, PackageSource(folder=str(package.parent)))
+    package.write_bytes(b"two")
+    changed = disk_digest(disk_source, PackageSource(folder=str(package.parent)))
+    key = tmp_path / "key.gpg"
+    key.write_bytes(b"key")
+    repository = AptRepository(line="deb https://packages.example.org/beegfs trixie non-free", key=str(key))
+    signed = disk_digest(disk_source, PackageSource(repository=repository))
+    key.write_bytes(b"another")
+    assert len({before, changed, signed, disk_digest(disk_source, PackageSource(repository=repository))}) == 4
+
+
+def test_what_a_disk_needs_does_not_change_a_tree(source: Source, disk_source: Source) -> None:
+    assert "kernel" not in str(recipe(source.define("node")))
+    assert recipe(disk_source.define("vm"))["of"] == digest(source)

@@ -1,0 +1,105 @@
+"""Make a disk of a root directory, with no mount and no loop device, and look at one that was made."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_ai_how.errors import CommandError, ImageError
+from pytest_ai_how.image.bootstrap import disk_full
+from pytest_ai_how.image.sandbox import Sandbox
+
+# The files of an image of kind disk.
+DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.cpio"
+# What a virtual machine's short life writes fits many times; each MiB more is written again for every image.
+_JOURNAL_MIB = 32
+_FULL = ("No space left on device", "Disk quota exceeded", "Could not allocate block")
+
+
+@dataclass(frozen=True)
+class DiskFacts:
+    """What ``qemu-img info`` and ``qemu-img check`` say of an image: sizes in bytes, damage as counts."""
+
+    format: str
+    virtual_size: int
+    actual_size: int
+    check_errors: int
+    corruptions: int
+    leaks: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not (self.check_errors or self.corruptions or self.leaks)
+
+
+def make_disk(name: str, root: Path, disk: Path, size: int, sandbox: Sandbox) -> DiskFacts:
+    """Write the tree ``root`` into a qcow2 image with one ext4 file system of ``size`` GiB, and check it.
+
+    Raises ImageError when the tree does not fit, this machine's disk is full or the image does not check.
+    """
+    raw = disk.with_suffix(".raw")
+    extended = "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0"
+    label = ("-L", "ai-how-root", "-U", str(uuid.uuid5(uuid.NAMESPACE_DNS, name)))
+    ext4 = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", *label]
+    try:
+        sandbox.run([*ext4, "-J", f"size={_JOURNAL_MIB}", "-E", extended, "-d", str(root), str(raw), f"{size}G"])
+        sandbox.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)])
+    except CommandError as error:
+        raise _explained(error, name, root, size) from error
+    raw.unlink()
+    facts = disk_facts(disk, sandbox)
+    if not facts.clean or facts.virtual_size != size * 2**30:
+        raise ImageError(str(disk), f"qemu-img finds {facts}", expected=f"a qcow2 image of {size} GiB without damage")
+    disk.chmod(0o444)
+    return facts
+
+
+def disk_facts(disk: Path, sandbox: Sandbox) -> DiskFacts:
+    """What ``disk`` is and whether it is sound, read from it now. Raises ImageError when it is no image.
+
+    ``qemu-img check --output=json`` (7.2 to 10.0; what is not there is 0)::
+
+        {"image-end-offset": 7995392, "total-clusters": 64, "check-errors": 0, "allocated-clusters": 1,
+         "filename": "disk.qcow2", "format": "qcow2"}
+
+    It exits with 2 for damage and 3 for leaks, and says them all the same.
+    """
+    info, check = _asked("info", disk, (0,), sandbox), _asked("check", disk, (0, 2, 3), sandbox)
+    return DiskFacts(
+        format=info["format"],
+        virtual_size=info["virtual-size"],
+        actual_size=info["actual-size"],
+        check_errors=check["check-errors"],
+        corruptions=check.get("corruptions", 0),
+        leaks=check.get("leaks", 0),
+    )
+
+
+def _asked(verb: str, disk: Path, statuses: tuple[int, ...], sandbox: Sandbox) -> dict[str, Any]:
+    try:
+        result = sandbox.run(["qemu-img", verb, "-f", "qcow2", "--output=json", str(disk)], keep=None)
+    except CommandError as error:
+        result = error.result
+    if result.returncode in statuses:
+        with suppress(ValueError):
+            return dict(json.loads(result.stdout))
+    last = " | ".join(result.stdout.splitlines()[-3:])
+    raise ImageError(str(disk), f"`{result.command}` exited with {result.returncode}: {last}")
+
+
+def _explained(error: CommandError, name: str, root: Path, size: int) -> ImageError:
+    said = error.result.stdout
+    # mke2fs says the same of its own file system and of this machine's.
+    if any(text in said for text in _FULL):
+        tree = sum(path.lstat().st_blocks for path in root.rglob("*")) * 512
+        if tree > size * 2**30 * 0.9:
+            what = f"{tree // 2**20} MiB do not fit into a disk of {size} GiB"
+            return ImageError(f"{name} image", what, cure=f"raise 'size' in the image's {name}.yaml")
+        return disk_full(name, root.parent)
+    last = " | ".join(said.splitlines()[-5:])
+    return ImageError(f"{name} image", f"{error.result.argv[0]} exited with {error.result.returncode}: {last}")
