@@ -47,6 +47,7 @@ class PciDevice(Model):
     vendor: PciId
     device: PciId
     kind: Literal["gpu", "audio", "usb", "network", "storage", "other"] = "gpu"
+    boot_vga: bool = Field(default=False, description="true: take it although this machine's console is on it")
 
     @property
     def slot(self) -> str:

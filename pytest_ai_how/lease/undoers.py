@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pytest_ai_how.lease.claims import Claims
 from pytest_ai_how.lease.files import Directories, Files, Mounts, mounts_below
 from pytest_ai_how.lease.journal import Entry
 from pytest_ai_how.lease.kernel import Cgroups, Interfaces, marked_cgroups, marked_interfaces
@@ -17,8 +18,9 @@ UndoersFor = Callable[[str, Path], Sequence[Undo]]
 
 
 def generic_undoers(driver: str, state: Path) -> tuple[Undo, ...]:  # noqa: ARG001  the same for all drivers
-    """The undoers of ``process``, ``mount``, ``bridge``, ``interface``, ``cgroup``, ``directory`` and ``file``."""
+    """The undoers of all kinds: claims, processes, mounts, interfaces, control groups, folders, files."""
     return (
+        Claims(),
         Processes(),
         Mounts(state),
         Interfaces("bridge"),
