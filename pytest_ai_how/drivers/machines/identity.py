@@ -54,6 +54,14 @@ def make_identity(nodes: Iterable[str]) -> Identity:
     return Identity(make_pair(), make_pair(), hosts, munge, beegfs)
 
 
+def write_keys(folder: Path, identity: Identity, known_hosts: str) -> None:
+    """Write what this host reaches the machines with, and keep all secrets beside it; ``folder`` is made."""
+    folder.mkdir(mode=0o700)
+    write_private(folder / "id_ed25519", identity.client.private)
+    write_private(folder / "known_hosts", known_hosts.encode())
+    save_identity(folder, identity)
+
+
 def save_identity(folder: Path, identity: Identity) -> None:
     """Keep all secrets in the cluster's folder of keys, so that its files can be rendered again."""
     pairs = [("client", identity.client), ("user", identity.user), *identity.hosts.items()]

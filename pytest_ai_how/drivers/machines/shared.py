@@ -11,10 +11,36 @@ from pathlib import Path
 
 import yaml
 
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.accounts import Accounts
+from pytest_ai_how.errors import ProvisionError
+
 # STO-30: the folders of the registry, 0775 root:slurm.
 REGISTRY_FOLDERS = ("ml-frameworks", "custom-images", "base-images", ".registry")
 # Where each of our own images goes.
 PLACES: Mapping[str, str] = {"base": "base-images/base.sif", "pytorch": "ml-frameworks/pytorch.sif"}
+
+
+def lay_out(config: ClusterConfig, shared: Path, accounts: Accounts) -> Path | None:
+    """Make the shared directory that the configuration asks for, with an empty registry in it, and return that.
+
+    None when nodes share no directory of this host. Raises :class:`ProvisionError` for a registry outside of it.
+    """
+    if config.storage.kind != "host-directory":
+        return None
+    make_shared(shared, accounts.owner(config.user))
+    mount, registry = Path(config.storage.mount), Path(config.registry)
+    if not registry.is_relative_to(mount) or registry == mount:
+        raise ProvisionError(
+            config.name,
+            f"containers.registry {registry} is not on shared storage",
+            expected=f"a folder below {mount}",
+            cure="leave containers.registry out, or put it below storage.mount",
+        )
+    place = shared / registry.relative_to(mount)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    make_registry(place, accounts.owner("slurm")[1])
+    return place
 
 
 def make_shared(root: Path, job_user: tuple[int, int]) -> None:

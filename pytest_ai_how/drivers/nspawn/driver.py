@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from typing import TYPE_CHECKING
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_ai_how import __version__
-from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.fingerprint import fingerprint
 from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes
 from pytest_ai_how.drivers.nspawn.cgroups import read_cgroups
 from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
 from pytest_ai_how.drivers.protocol import HostFacts, State
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.lease import JOURNAL
+from pytest_ai_how.lease.state import cluster_state
+from pytest_ai_how.transport.protocol import Transport
+
 if TYPE_CHECKING:
     from pytest_ai_how.drivers.machines.reality import Shape
     from pytest_ai_how.drivers.machines.render import File
-
-from pytest_ai_how.lease.state import cluster_state
-from pytest_ai_how.transport.protocol import Transport
 
 # Below a cluster's machines: what was put in before boot lies in the nodes' own layers.
 _SECRETS = (
@@ -67,13 +64,7 @@ class NspawnDriver:
 
     def fingerprint(self, config: ClusterConfig) -> str:
         """A digest of configuration, images and templates."""
-        digest = hashlib.sha256(__version__.encode())
-        digest.update(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
-        for name in ("node", *self._containers(config)):
-            digest.update(f"{name}={self._digest(name)};".encode())
-        for template in sorted(asset("provisioning/templates").iterdir()):
-            digest.update(template.name.encode() + template.read_bytes())
-        return digest.hexdigest()
+        return fingerprint(config, {name: self._digest(name) for name in ("node", *self._containers(config))})
 
     def up(self, config: ClusterConfig, journal: Journal) -> None:
         """Make all machines and return when sshd answers on each.
@@ -124,6 +115,15 @@ class NspawnDriver:
         from pytest_ai_how.drivers.nspawn.power import machine, switch_on
 
         state = cluster_state(config.name)
+        switch_on(machine(config, node), state / "machines" / "shared", Journal(state / JOURNAL))
+
+    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
+        """The console's log of each machine that was started."""
+        from pytest_ai_how.drivers.nspawn.power import machine
+
+        found = {node.name: machine(config, node.name).console for node in config.nodes}
+        return {name: path for name, path in found.items() if path.exists()}
+
     def shape(self, config: ClusterConfig, node: str) -> Shape:
         """What the machine is made of, as the kernel tells it; see :class:`.machines.reality.Reality`."""
         from pytest_ai_how.drivers.nspawn import power, reality
@@ -135,15 +135,6 @@ class NspawnDriver:
         from pytest_ai_how.drivers.nspawn import power, reality
 
         return reality.files(power.machine(config, node), cluster_state(config.name) / "machines" / "keys")
-
-        switch_on(machine(config, node), state / "machines" / "shared", Journal(state / JOURNAL))
-
-    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
-        """The console's log of each machine that was started."""
-        from pytest_ai_how.drivers.nspawn.power import machine
-
-        found = {node.name: machine(config, node.name).console for node in config.nodes}
-        return {name: path for name, path in found.items() if path.exists()}
 
     @staticmethod
     def _containers(config: ClusterConfig) -> tuple[str, ...]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
-from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.drivers.machines.render import Accounts, File, add_user
+from pytest_ai_how.deadline import Deadline
+from pytest_ai_how.drivers.machines.accounts import Accounts, add_user
+from pytest_ai_how.drivers.machines.boot import await_ssh
+from pytest_ai_how.drivers.machines.render import File
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
-from pytest_ai_how.errors import DeadlineExceeded, ProvisionError
+from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
 
@@ -120,32 +121,11 @@ class Machine:
 
     def wait_for_ssh(self, within: float | Deadline) -> None:
         """Wait until sshd answers. Raises :class:`ProvisionError` with the console's end when it does not."""
-        try:
-            wait_for(self._ssh_answers, within=within, what="answering on port 22", where=self.node.name, every=0.02)
-        except DeadlineExceeded as error:
-            raise self._failed(error.seen) from error
+        await_ssh(self.node, self.console, self._ended, within, every=0.02)
 
-    def _ssh_answers(self) -> bool:
-        try:
-            with socket.create_connection((str(self.node.address), 22), timeout=1.0) as connection:
-                return connection.recv(4) == b"SSH-"
-        except OSError:
-            if not self._alive():
-                raise self._failed("systemd-nspawn ended while the machine booted") from None
-            return False
-
-    def _alive(self) -> bool:
-        return any(self.cookie.encode() in line for line in _command_lines())
-
-    def _failed(self, seen: str) -> ProvisionError:
-        said = self.console.read_text(errors="replace").strip().splitlines()[-15:] if self.console.exists() else []
-        tail = "\n".join(f"    {line}" for line in said) or "    (nothing)"
-        return ProvisionError(
-            self.node.name,
-            f"{seen}; the console's end:\n{tail}",
-            expected=f"sshd answering on {self.node.address} port 22",
-            cure=f"read {self.console}",
-        )
+    def _ended(self) -> str:
+        alive = any(self.cookie.encode() in line for line in _command_lines())
+        return "" if alive else "systemd-nspawn ended while the machine booted"
 
 
 def _command_lines() -> Iterable[bytes]:

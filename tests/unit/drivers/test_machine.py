@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ai_how.drivers.machines.render import Accounts, File
+from pytest_ai_how.drivers.machines.accounts import Accounts
+from pytest_ai_how.drivers.machines.render import File
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
 from pytest_ai_how.drivers.nspawn.machine import Machine
 from pytest_ai_how.errors import ProvisionError

@@ -4,8 +4,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.accounts import add_user, read_accounts
 from pytest_ai_how.drivers.machines.identity import make_identity
-from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer, add_user, environment, read_accounts
+from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer, environment
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
 
 from .sample import LOCAL, config, with_node

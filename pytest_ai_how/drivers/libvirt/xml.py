@@ -1,0 +1,127 @@
+"""What libvirt is told about machines and the network: XML from ``provisioning/templates/libvirt``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from pytest_ai_how.assets import asset
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig, PciDevice
+from pytest_ai_how.drivers.libvirt import names
+from pytest_ai_how.lease.state import cookie
+
+# An emulated CPU: the oldest that Debian's PyTorch and NumPy use their vector code on (SSE4.2), with little beyond it
+# to emulate. Guests with newer ones boot more slowly.
+EMULATED_CPU = "Nehalem"
+# systemd.show_status: a boot that says little is a fifth faster on an emulated serial line.
+_CMDLINE = (
+    *("console=ttyS0", "root=/dev/vda", "rw", "net.ifnames=0", "loglevel=4", "systemd.show_status=0"),
+    *("mitigations=off", "nokaslr"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a machine boots, and its own files on this host."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+    console: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """A directory of this host that a machine may mount by its tag."""
+
+    tag: str
+    source: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How a security driver of libvirt is to treat the machine: by the label ``text``, or not at all."""
+
+    model: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    """What this host runs machines with. ``kvm`` is whether KVM booted one."""
+
+    emulator: Path
+    kvm: bool
+    virtiofsd: Path | None = None
+    labels: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DomainXml:
+    """Renders the domains of one cluster."""
+
+    config: ClusterConfig
+    hypervisor: Hypervisor
+    parameters: Sequence[str] = field(default=())
+
+    def of(self, node: NodeConfig, files: Files, filesystems: Sequence[Filesystem]) -> str:
+        """The domain of ``node``, everything in it escaped."""
+        cluster, network = self.config.name, self.config.network
+        return _template("domain.xml.j2").render(
+            name=names.machine_name(cluster, node.name),
+            uuid=names.machine_uuid(cluster, node.name),
+            namespace=names.NAMESPACE,
+            mark=names.machine_mark(cluster, node.name),
+            node=node,
+            kvm=self.hypervisor.kvm,
+            emulated_cpu=EMULATED_CPU,
+            emulator=self.hypervisor.emulator,
+            virtiofsd=self.hypervisor.virtiofsd,
+            labels=self.hypervisor.labels,
+            files=files,
+            filesystems=filesystems,
+            hostdevs=[pci_address(device) for device in node.devices],
+            mac=names.mac_address(cluster, node.name),
+            tap=names.tap_name(cluster, node.name),
+            network_name=names.network_name(cluster),
+            mtu=network.mtu if network else 1500,
+            cmdline=" ".join([*_CMDLINE, *self.parameters, *(f"ai_how.role={role}" for role in node.roles)]),
+        )
+
+
+def network_xml(config: ClusterConfig, *, own_bridge: bool) -> str:
+    """The cluster's network: over a bridge that we made, or one that libvirt is to make with the bridge's address."""
+    return _template("network.xml.j2").render(
+        name=names.network_name(config.name),
+        uuid=names.network_uuid(config.name),
+        namespace=names.NAMESPACE,
+        mark=cookie(config.name),
+        network=config.network,
+        own_bridge=own_bridge,
+    )
+
+
+# PciAddress of the configuration: 0000:01:00.0, domain, bus, slot, function.
+_PCI = re.compile(r"(?P<domain>[0-9a-f]{4}):(?P<bus>[0-9a-f]{2}):(?P<slot>[0-9a-f]{2})\.(?P<function>[0-7])")
+
+
+def pci_address(device: PciDevice) -> Mapping[str, str]:
+    """The four parts of a device's address, as libvirt wants them."""
+    found = _PCI.fullmatch(device.address)
+    assert found is not None, "checked by the model"
+    return found.groupdict()
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(asset("provisioning/templates/libvirt")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    return environment.get_template(name)
