@@ -20,7 +20,7 @@ from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, OUTCO
 from pytest_ai_how.skin.marks import ids_of, requirements
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
-from pytest_ai_how.skin.trial import Blocked, Trial, judge
+from pytest_ai_how.skin.trial import Blocked, Trial, clean, judge
 from pytest_ai_how.skin.turns import Use, group_those_alone, rank, use_of
 from pytest_ai_how.skin.written import checks_under
 
@@ -194,6 +194,7 @@ class Runner:
             if trial.verdict is Verdict.PASSED and not trial.called:
                 trial.note(Verdict.BROKEN, NOT_CALLED)
             report.ai_how_result = self._result(trial, item)  # type: ignore[attr-defined]  # as above
+        clean(report, self._crew.redactor)
         tell_dependency(item, item.stash.get(PLAIN_ID, item.nodeid), report)
         return report
 

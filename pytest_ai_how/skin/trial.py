@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ai_how.errors import AiHowError, StepBlocked
 from pytest_ai_how.report.model import Verdict
+from pytest_ai_how.report.redact import Redactor
 
 # A pytest.skip() by pytest-dependency means that the test before it did not pass.
 _DEPENDENCY = "pytest_dependency"
@@ -95,3 +96,10 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _raised_by(error: BaseException, module: str) -> bool:
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == module for frame, _ in frames)
+
+
+def clean(report: pytest.TestReport, redactor: Redactor) -> None:
+    """Take secrets out of what pytest itself shows of a test and writes (``--junitxml``): traceback and output."""
+    if report.failed and (text := redactor.text(report.longreprtext)) != report.longreprtext:
+        report.longrepr = text
+    report.sections = [(name, redactor.text(content)) for name, content in report.sections]

@@ -249,6 +249,22 @@ def test_one(bringup, evidence):
     assert "it is [redacted]" in done.report["results"][0]["attachments"][0]["content"]
 
 
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_secrets_stay_out_of_what_pytest_shows_and_writes(site: Site, workers: str) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+def test_one(cluster):
+    print("the log says", "open-" + "sesame-1234")
+    assert False, "node01: " + "open-" + "sesame-1234 is wrong"
+""")
+    done = site.run(workers, "--junitxml=pytest.xml", "-o", "junit_logging=all")
+    written = (site.folder / "pytest.xml").read_text()
+    for text in (done.text, written):
+        assert "node01: [redacted] is wrong" in text
+        assert "the log says [redacted]" in text
+        assert "open-sesame" not in text
+
+
 def test_a_secret_is_no_more_readable_for_being_cut(site: Site) -> None:
     site.test("""
 @pytest.mark.check("SLU-12")
