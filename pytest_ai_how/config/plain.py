@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 
 from pytest_ai_how.marked import KeyPath, Mistake, shown
 
@@ -47,3 +48,12 @@ def repeated(values: Sequence[tuple[KeyPath, object]], thing: str) -> Iterator[M
 def of_the_system(mount: object) -> bool:
     """Whether mounting at ``mount`` would hide a folder of the system."""
     return isinstance(mount, str) and any(mount == top or mount.startswith(f"{top}/") for top in SYSTEM_FOLDERS)
+
+
+def subnet_of(data: Plain) -> IPv4Network | None:
+    """The network of a cluster, where it is written as one."""
+    value = at(data, "network", "subnet")
+    try:
+        return IPv4Network(value) if isinstance(value, str) else None
+    except (AddressValueError, NetmaskValueError, ValueError):
+        return None

@@ -7,11 +7,11 @@ Each rule keeps silent about what is not of the shape it needs: that has been re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address
 
 from pytest_ai_how.config.capabilities import CAPABILITIES
 from pytest_ai_how.config.machine_rules import MACHINE_RULES
-from pytest_ai_how.config.plain import Plain, at, entries, repeated, texts
+from pytest_ai_how.config.plain import Plain, at, entries, repeated, subnet_of, texts
 from pytest_ai_how.config.storage_rules import STORAGE_RULES
 from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
 
@@ -75,7 +75,7 @@ def _network(data: Plain) -> Iterator[Mistake]:
     driver = data.get("driver", "auto")
     if data.get("network") is None and driver in ("auto", "nspawn", "libvirt"):
         yield Mistake(("network",), f"is missing; driver '{driver}' makes machines, and they need a network")
-    subnet = _subnet(data)
+    subnet = subnet_of(data)
     if subnet is None:
         return
     if not 16 <= subnet.prefixlen <= 29:
@@ -97,14 +97,6 @@ def _network(data: Plain) -> Iterator[Mistake]:
             yield Mistake((*path, "address"), f"{address} is outside the subnet {subnet}")
         elif address in taken:
             yield Mistake((*path, "address"), f"{address} {taken[address]}")
-
-
-def _subnet(data: Plain) -> IPv4Network | None:
-    value = at(data, "network", "subnet")
-    try:
-        return IPv4Network(value) if isinstance(value, str) else None
-    except (AddressValueError, NetmaskValueError, ValueError):
-        return None
 
 
 def _address(value: object) -> IPv4Address | None:

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.several import ClustersFile
 
 
 def json_schema() -> dict[str, object]:
-    """The schema, JSON Schema draft 2020-12. It knows shapes and bounds; rules between values are the loader's."""
-    schema = ClusterConfig.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_with_expansion(schema)}
+    """The schema, JSON Schema draft 2020-12. It knows shapes and bounds; rules between values are the loader's.
+
+    A file with the key ``clusters`` is judged as a file of several, any other as one cluster.
+    """
+    cluster = _with_expansion(ClusterConfig.model_json_schema())
+    definitions = cluster.pop("$defs")
+    several = ClustersFile.model_json_schema()
+    several["properties"]["clusters"]["additionalProperties"] = {"$ref": "#/$defs/ClusterInFile"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "if": {"required": ["clusters"]},
+        "then": {"$ref": "#/$defs/ClustersFile"},
+        "else": {"$ref": "#/$defs/ClusterConfig"},
+        "$defs": {
+            **definitions,
+            "ClusterConfig": cluster,
+            "ClusterInFile": _in_file(cluster),
+            "ClustersFile": several,
+        },
+    }
+
+
+def _in_file(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """A cluster in a file of several: the version stands at the top, and the name is its key's by default."""
+    properties = {name: value for name, value in cluster["properties"].items() if name != "version"}
+    required = [name for name in cluster["required"] if name not in ("version", "name")]
+    return {**cluster, "title": "ClusterInFile", "properties": properties, "required": required}
 
 
 def _with_expansion(schema: dict[str, Any]) -> dict[str, Any]:

@@ -37,14 +37,28 @@ def test_shipped_schema_is_the_models_own() -> None:
 
 def test_schema_refuses_unknown_keys_and_allows_variables() -> None:
     schema: dict[str, Any] = json.loads(json.dumps(json_schema()))
-    assert schema["additionalProperties"] is False
-    assert schema["required"] == ["version", "name", "nodes"]
+    cluster = schema["$defs"]["ClusterConfig"]
+    assert cluster["additionalProperties"] is False
+    assert cluster["required"] == ["version", "name", "nodes"]
     port = schema["$defs"]["Ssh"]["properties"]["port"]
     assert port["default"] == 22
     kinds = port["anyOf"]
     assert kinds[0] == {"maximum": 65535, "minimum": 1, "type": "integer"}
     assert re.search(kinds[1]["pattern"], "${SITE_PORT:-22}")
     assert not re.search(kinds[1]["pattern"], "22")
+
+
+def test_schema_of_several_clusters_in_a_file() -> None:
+    """Which of the two a file is, is told by its key ``clusters``, so an editor's messages are of the right one."""
+    schema: dict[str, Any] = json.loads(json.dumps(json_schema()))
+    assert (schema["if"], schema["then"]) == ({"required": ["clusters"]}, {"$ref": "#/$defs/ClustersFile"})
+    several, one = schema["$defs"]["ClustersFile"], schema["$defs"]["ClusterInFile"]
+    assert several["required"] == ["version", "clusters"]
+    assert several["properties"]["clusters"]["additionalProperties"] == {"$ref": "#/$defs/ClusterInFile"}
+    assert one["required"] == ["nodes"]
+    assert "version" not in one["properties"]
+    named = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+    assert named <= set(schema["$defs"])
 
 
 def test_every_pattern_has_words() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ai_how.config.loader import config_names, find_config, load_config
+from pytest_ai_how.config.loader import config_names, load_config, load_file
+from pytest_ai_how.config.reference import refer
 from pytest_ai_how.errors import ConfigError
 from pytest_ai_how.marked import MAX_BYTES
 from tests.unit.config.samples import SOUND, load
@@ -15,9 +16,11 @@ from tests.unit.config.samples import SOUND, load
 
 @pytest.mark.parametrize("name", config_names())
 def test_every_shipped_configuration_is_valid(name: str) -> None:
-    config = load_config(name, environ={})
-    assert config.name == name
-    assert find_config(name).read_text().startswith("# yaml-language-server: $schema=./cluster.schema.json\n")
+    path = refer(name).path
+    found = load_file(path, environ={})
+    assert found
+    assert all(config.name == name for key, config in found.items() if not key)
+    assert path.read_text().startswith("# yaml-language-server: $schema=./cluster.schema.json\n")
 
 
 def test_the_shipped_names() -> None:
