@@ -23,6 +23,7 @@ _RUNNERS = MappingProxyType(
         "status": "pytest_ai_how.cli.look:status",
         "ssh": "pytest_ai_how.cli.look:ssh",
         "exec": "pytest_ai_how.cli.look:execute",
+        "inventory": "pytest_ai_how.cli.inventory:pci",
     }
 )
 
@@ -74,6 +75,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_life(commands)
     _add_look(commands)
+    _add_inventory(commands)
     for name, text in _DELEGATED.items():
         command = _add(commands, name, text)
         if words and words[0] == name:
@@ -131,6 +133,15 @@ def _add_look(commands: Any) -> None:
     execute.add_argument("--on", metavar="ROLE|NODE", help="only on this node, or the nodes with this role")
     execute.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: 60")
     execute.add_argument("argv", help=_REST, nargs="+", metavar="COMMAND")
+
+
+def _add_inventory(commands: Any) -> None:
+    inventory = _add(commands, "inventory", "show what of this machine can be given to virtual machines")
+    inventory.add_argument("what", choices=["pci"], help="pci: GPUs and what shares their cards and IOMMU groups")
+    inventory.add_argument("--all", action="store_true", help="all PCI functions, not only what goes with GPUs")
+    form = inventory.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--yaml", action="store_true", help="print the section `gpus` of a cluster's YAML for each card")
 
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
