@@ -19,6 +19,7 @@ from pytest_ai_how.image.bootstrap import bootstrap, disk_full
 from pytest_ai_how.image.customize import customize
 from pytest_ai_how.image.definitions import Definition, Source
 from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, make_disk
+from pytest_ai_how.image.dkms import BuiltModule, build_modules
 from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, check_disk, check_host, mib
 from pytest_ai_how.image.kernel import Kernel, add_kernel, initramfs
 from pytest_ai_how.image.mirror import find_mirror
@@ -119,11 +120,8 @@ class Builder:
     ) -> Image:
         began, started = time.time(), time.monotonic()
         subject, root, kind = f"{definition.name} image", place / TREE, definition.spec.kind
-        content, kernel = recipe(definition, self.origin), None
-        if kind == "disk":
-            kernel = self._on_top(definition, place, _result(definition, base, progress), sandbox, progress)
-        else:
-            bootstrap(definition, root, self.mirror or find_mirror(), sandbox, progress)
+        content = recipe(definition, self.origin)
+        kernel, modules = self._ground(definition, place, base, sandbox, progress)
         progress.say(subject, "applying roles")
         customize(definition, root, sandbox)
         packages = installed(root, sandbox) | (kernel.packages if kernel else {})
@@ -146,6 +144,7 @@ class Builder:
             # Of the root directory, also where something was made of it: a SIF or disk holds the time of that.
             "tree": tree["content"],
             "packages": packages,
+            "modules": [asdict(module) for module in modules],
             "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
             **described,
@@ -154,7 +153,18 @@ class Builder:
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
 
-    def _on_top(self, definition: Definition, place: Path, base: Image, sandbox: Sandbox, progress: Progress) -> Kernel:
+    def _ground(
+        self, definition: Definition, place: Path, base: Future[Image] | None, sandbox: Sandbox, progress: Progress
+    ) -> tuple[Kernel | None, tuple[BuiltModule, ...]]:
+        """Make ``place``'s root with all packages; a disk's has a kernel, and the modules that were built for it."""
+        if definition.spec.kind == "disk":
+            return self._on_top(definition, place, _result(definition, base, progress), sandbox, progress)
+        bootstrap(definition, place / TREE, self.mirror or find_mirror(), sandbox, progress)
+        return None, ()
+
+    def _on_top(
+        self, definition: Definition, place: Path, base: Image, sandbox: Sandbox, progress: Progress
+    ) -> tuple[Kernel, tuple[BuiltModule, ...]]:
         """Make ``place``'s root of a copy of ``base``, with the packages of the image's own roles and a kernel."""
         subject, root = f"{definition.name} image", place / TREE
         progress.say(subject, f"copying the {base.name} image")
@@ -171,7 +181,8 @@ class Builder:
         spec = definition.kernel.role.kernel
         assert spec is not None
         progress.say(subject, "fetching the kernel")
-        return add_kernel(spec, root, apt, sandbox)
+        kernel = add_kernel(spec, root, apt, sandbox)
+        return kernel, build_modules(definition, kernel, root, apt, progress)
 
     def _to_disk(
         self, definition: Definition, place: Path, kernel: Kernel, sandbox: Sandbox, progress: Progress

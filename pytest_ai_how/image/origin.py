@@ -36,7 +36,7 @@ def source_lines(name: str, origin: PackageSource, place: Path, sandbox: Sandbox
     """
     if origin.folder is not None:
         index(debs(origin.folder), place, sandbox)
-        return [f"deb [trusted=yes] file:{place} ./"]
+        return [f"deb [trusted=yes] copy:{place} ./"]
     line, key = _line(name, origin)
     _sha256(key)
     return [line.replace("deb ", f"deb [signed-by={key}] ", 1)]

@@ -22,6 +22,14 @@ RELEASE = "6.12.117+deb13-cloud-amd64"
 OTHER = "6.12.90+deb13-cloud-amd64"
 FLAGS = "SMP preempt mod_unload modversions"
 STATUS = f"beegfs/7.4.7, {RELEASE}, x86_64: installed\n"
+# Depends of Debian's packages, shortened.
+DEPENDS = {
+    f"linux-headers-{RELEASE}": "linux-base (>= 4.12~), linux-headers-6.12.117+deb13-common (= 6.12.117-1), "
+    f"linux-image-{RELEASE} (= 6.12.117-1) | linux-image-{RELEASE}-unsigned (= 6.12.117-1), "
+    "linux-kbuild-6.12.117+deb13, gcc-14\n",
+    "linux-headers-6.12.117+deb13-common": "\n",
+    "linux-kbuild-6.12.117+deb13": "libelf1t64 (>= 0.144)\n",
+}
 LOG = """\
 DKMS (dkms-3.2.2) make.log for beegfs/7.4.7 for kernel 6.12.117+deb13-cloud-amd64 (x86_64)
 make: Entering directory '/var/lib/dkms/beegfs/7.4.7/build/build'
@@ -44,8 +52,8 @@ class Inside:
         self.file = f"usr/lib/modules/{RELEASE}/updates/dkms/beegfs.ko.xz"
 
     def run(self, argv: Sequence[str], *, root: Path | None = None, **_: Any) -> Result:
-        self.ran.append(tuple(argv))
-        said = ""
+        argv, said = tuple(argv), ""
+        self.ran.append(argv)
         if argv[0] == "cp":
             Path(argv[-1]).mkdir()
             for name in ("etc", "var/lib/dkms/beegfs/7.4.7"):
@@ -53,14 +61,16 @@ class Inside:
             (Path(argv[-1]) / "var/lib/dkms/beegfs/7.4.7/source").symlink_to("/usr/src/beegfs-7.4.7")
         elif argv[:2] == ("dkms", "build"):
             assert root
-            self._build(root, Result(tuple(argv), 10, "Error! Bad return status for module build"))
+            self._build(root, Result(argv, 10, "Error! Bad return status for module build"))
         elif argv[:2] == ("dkms", "status"):
             said = self.status
+        elif argv[:2] == ("dpkg-deb", "--field"):
+            said = DEPENDS[Path(argv[2]).stem]
         elif argv[0] == "modinfo":
             said = f"{self.vermagic}\n"
         elif argv[0] == "depmod" and "--errsyms" in argv:
             said = self.symbols
-        return Result(tuple(argv), 0, said)
+        return Result(argv, 0, said)
 
     def _build(self, root: Path, failed: Result) -> None:
         tree = root / "var/lib/dkms/beegfs/7.4.7"
@@ -88,8 +98,14 @@ def _built(definition: Definition, folder: Path, inside: Inside) -> tuple[dkms.B
     class Packages:
         sandbox = inside
 
+        def download(self, packages: Sequence[str]) -> list[Path]:
+            return [folder / f"{name}.deb" for name in packages]
+
+        def unpack(self, archives: Sequence[Path], place: Path) -> None:
+            inside.ran.append(("unpack", place.name, *(archive.stem for archive in archives)))
+
         def install(self, root: Path, packages: Sequence[str]) -> None:
-            assert (root / "etc/dkms/no-autoinstall").exists(), "the headers' package would start a build itself"
+            assert (root / "etc/dkms/no-autoinstall").exists(), "a package would start a build itself"
             inside.ran.append(("install", root.name, *packages))
 
     (folder / "root/var/lib/dkms/beegfs/7.4.7").mkdir(parents=True)
@@ -111,7 +127,9 @@ def test_the_module_and_what_dkms_knows_get_into_the_image(
     tree = tmp_path / "root/var/lib/dkms/beegfs/7.4.7"
     assert (tree / "source").is_symlink()
     assert (tree / RELEASE / "x86_64/module/beegfs.ko.xz").is_file()
-    assert ("install", "dkms", f"linux-headers-{RELEASE}", "gcc", "make") in inside.ran
+    unpacked = [name for ran in inside.ran if ran[:2] == ("unpack", "dkms") for name in ran[2:]]
+    assert unpacked == list(DEPENDS), "the kernel itself is not among them"
+    assert ("install", "dkms", "gcc-14", "libelf1t64", "make") in inside.ran
     assert not (tmp_path / "dkms").exists(), "the compiler's root is left behind"
     assert inside.ran[-1] == ("dkms", "status", "-k", RELEASE)
 
