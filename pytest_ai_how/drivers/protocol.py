@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.transport.protocol import Transport
 
@@ -52,6 +53,14 @@ class Driver(Protocol):
 
     def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
         """The secrets that were made for the cluster and that no report may show; empty before :meth:`up`."""
+
+
+@runtime_checkable
+class Refuses(Protocol):
+    """A driver that can tell all at once what :meth:`Driver.check` would refuse one by one: what a plan shows."""
+
+    def refusals(self, config: ClusterConfig) -> Sequence[AiHowError]:
+        """Why the machines can't be made here, in the order of finding; none when they can."""
 
 
 @runtime_checkable

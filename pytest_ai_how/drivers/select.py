@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.drivers.nspawn import NspawnDriver
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.drivers.ssh import SshDriver
@@ -14,7 +16,8 @@ from pytest_ai_how.errors import HostError
 from pytest_ai_how.image import ensure_image, image_digest
 from pytest_ai_how.progress import Progress, Silent
 
-_LIBVIRT = "not part of this version"
+if TYPE_CHECKING:
+    from pytest_ai_how.drivers.libvirt import LibvirtDriver
 
 
 def choose_driver(config: ClusterConfig, progress: Progress | None = None) -> Driver:
@@ -23,25 +26,53 @@ def choose_driver(config: ClusterConfig, progress: Progress | None = None) -> Dr
     ``auto`` prefers virtual machines where KVM boots, then systemd-nspawn where we are root. ``progress`` hears of
     images that are built. Raises :class:`HostError` saying what each driver lacks.
     """
+    said = progress or Silent()
     if config.driver == "ssh":
         return SshDriver()
     if config.driver == "libvirt":
-        raise HostError("localhost", f"driver libvirt: {_LIBVIRT}", cure="set driver: nspawn, or auto")
-    lacking = nspawn_lacks()
-    if config.driver == "auto" and lacking:
+        return libvirt_driver(said)
+    if config.driver == "nspawn":
+        # One that was asked for by name says itself what it lacks, when it is about to make machines.
+        return nspawn_driver(said)
+    if not (no_libvirt := libvirt_lacks()):
+        return libvirt_driver(said)
+    if no_nspawn := nspawn_lacks():
         raise HostError(
             "localhost",
-            f"no driver can make machines here\n    libvirt: {_LIBVIRT}\n    nspawn: {lacking}",
-            expected="root and systemd-nspawn",
+            f"no driver can make machines here\n    libvirt: {no_libvirt}\n    nspawn: {no_nspawn}",
+            expected="KVM and libvirt, or root and systemd-nspawn",
             cure="run as root after: apt-get install systemd-container; or set driver: ssh for machines that exist",
         )
-    # An nspawn that was asked for by name says itself what it lacks, when it is about to make machines.
-    return nspawn_driver(progress or Silent())
+    return nspawn_driver(said)
+
+
+def libvirt_driver(progress: Progress) -> LibvirtDriver:
+    """The libvirt driver over our own images, which are built when they are not there."""
+    from pytest_ai_how.drivers.libvirt import LibvirtDriver
+
+    def image(name: str, packages: PackageSource | None) -> Path:
+        return ensure_image(name, progress, packages).path
+
+    return LibvirtDriver(image, image_digest, no_kvm)
+
+
+def libvirt_lacks() -> str:
+    """Why no virtual machine can be made here at its full speed; empty when one can."""
+    from pytest_ai_how.drivers.libvirt.daemon import chosen_daemon
+    from pytest_ai_how.drivers.libvirt.host import host_lacks
+
+    if why := host_lacks() or no_kvm():
+        return why
+    try:
+        chosen_daemon()
+    except HostError as error:
+        return error.seen
+    return ""
 
 
 def nspawn_driver(progress: Progress) -> NspawnDriver:
     """The nspawn driver over our own images, which are built when they are not there."""
-    return NspawnDriver(lambda name: _image_path(name, progress), image_digest)
+    return NspawnDriver(lambda name: ensure_image(name, progress).path, image_digest)
 
 
 def nspawn_lacks() -> str:
@@ -51,5 +82,6 @@ def nspawn_lacks() -> str:
     return "" if shutil.which("systemd-nspawn") else "needs the program systemd-nspawn"
 
 
-def _image_path(name: str, progress: Progress) -> Path:
-    return ensure_image(name, progress).path
+def no_kvm() -> str:
+    """Why machines are emulated here; empty where KVM boots them."""
+    return "KVM was not probed"

@@ -31,6 +31,8 @@ Keep = Literal["never", "failed", "always"]
 
 USE, USE_GATE, RECORD_LOCK = "use.lock", "use-gate.lock", "record.lock"
 RECORD, JOURNAL = "record.json", "journal.jsonl"
+# A private daemon through which machines are made: undone as processes are, but after what was made through it.
+DAEMON = "daemon"
 _STEP = re.compile(r"[a-z][a-z0-9.-]{0,60}")
 
 
@@ -203,11 +205,13 @@ class Lease:
         write_record(self.state / RECORD, fresh)
 
     def _is_whole(self, record: Record, claim: Claim) -> bool:
-        """Whether a cluster of an earlier run is what is wanted, and all of its recorded processes run."""
+        """Whether a cluster of an earlier run is what is wanted, was made to an end, and all of its processes run."""
         wanted = (claim.driver, claim.fingerprint)
         if not claim.fingerprint or (record.claim.driver, record.claim.fingerprint) != wanted or not record.same_boot:
             return False
-        processes = [entry for entry in self.journal.pending() if entry.kind == Processes.kind]
+        if not any(step.state == "done" for step in record.steps.values()):
+            return False
+        processes = [entry for entry in self.journal.pending() if entry.kind in (Processes.kind, DAEMON)]
         return all(marked(entry.data["cookie"]) for entry in processes)
 
     def _known(self, step: str, fingerprint: str) -> dict[str, str] | None:

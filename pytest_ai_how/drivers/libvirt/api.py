@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -89,6 +89,21 @@ def find_network(connection: Connection, uuid: str) -> Network | None:
         if error_number(error) == NO_NETWORK:
             return None
         raise
+
+
+def destroy(domain: Domain) -> None:
+    """Cut a domain off; one that has just ended is no error."""
+    if domain.isActive():
+        tolerate_ended(domain.destroy)
+
+
+def tolerate_ended(call: Callable[[], object]) -> None:
+    """Call a method of a domain; that the domain ended meanwhile is no error."""
+    try:
+        call()
+    except Exception as error:
+        if error_number(error) != OPERATION_INVALID:
+            raise
 
 
 def _libvirt() -> Any:

@@ -29,7 +29,7 @@ class Domains:
         with _found(data, api.find_domain, _machine_uuid(data)) as domain:
             if domain is None or not _is_ours(domain, names.machine_mark(data["cluster"], data["node"])):
                 return
-            _destroy(domain)
+            api.destroy(domain)
             domain.undefineFlags(api.UNDEFINE_ALL)
 
     def remains(self, data: Mapping[str, str]) -> Iterable[str]:
@@ -109,16 +109,6 @@ def undoer(kind: str) -> Undo:
 
 def _machine_uuid(data: Mapping[str, str]) -> str:
     return names.machine_uuid(data["cluster"], data["node"])
-
-
-def _destroy(domain: api.Domain) -> None:
-    try:
-        if domain.isActive():
-            domain.destroy()
-    except Exception as error:
-        # It ended between the two calls.
-        if api.error_number(error) != api.OPERATION_INVALID:
-            raise
 
 
 def _is_ours(known: api.Domain | api.Network, mark: str) -> bool:

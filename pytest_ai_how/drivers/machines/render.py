@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pytest_ai_how.assets import asset
-from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
 from pytest_ai_how.drivers.machines.beegfs import beegfs_files, beegfs_names
 from pytest_ai_how.drivers.machines.identity import Identity
 
@@ -38,13 +38,23 @@ class Confinement:
     absent: Mapping[str, str]
 
 
+def no_mounts(node: NodeConfig) -> Sequence[VirtiofsMount]:  # noqa: ARG001  the same for all nodes
+    """What containers mount by virtiofs."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders the files of each node of one cluster."""
+    """Renders the files of each node of one cluster.
+
+    ``mounts`` is what a node mounts by virtiofs, ``kept_back`` the MiB of memory that no job may have.
+    """
 
     config: ClusterConfig
     identity: Identity
     confinement: Confinement
+    mounts: Callable[[NodeConfig], Sequence[VirtiofsMount]] = no_mounts
+    kept_back: int = 0
 
     def files(self, node: NodeConfig) -> Iterator[File]:
         """All files of ``node``, secrets with their modes."""
@@ -96,6 +106,9 @@ class Renderer:
             yield File("/etc/slurm/slurmdbd.conf", self._text("slurmdbd.conf.j2").encode(), 0o600, "slurm")
             yield File("/etc/ai-how/accounts", f"{slurm.cluster} {slurm.account} {self.config.user}\n".encode())
 
+    def _for_jobs(self, node: NodeConfig) -> int:
+        return int(min(node.memory * _JOB_SHARE, node.memory - self.kept_back))
+
     def _text(self, template: str, node: NodeConfig | None = None) -> str:
         config, absent = self.config, self.confinement.absent
         return (
@@ -111,7 +124,8 @@ class Renderer:
                 registry=config.registry,
                 containers=config.containers,
                 node=node,
-                memory={each.name: int(each.memory * _JOB_SHARE) for each in config.nodes},
+                mounts=self.mounts(node) if node else (),
+                memory={each.name: self._for_jobs(each) for each in config.nodes},
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
                 plugin=self.confinement.plugin,
                 confines={capability: capability not in absent for capability in _CONFINES},

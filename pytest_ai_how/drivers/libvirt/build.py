@@ -1,0 +1,146 @@
+"""The making of one cluster's virtual machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
+from pytest_ai_how.deadline import Deadline
+from pytest_ai_how.drivers.libvirt import api, daemon
+from pytest_ai_how.drivers.libvirt.disks import make_layer
+from pytest_ai_how.drivers.libvirt.machine import Machine
+from pytest_ai_how.drivers.libvirt.names import machine_mark
+from pytest_ai_how.drivers.libvirt.seed import mount_points, seed, write_initrd
+from pytest_ai_how.drivers.libvirt.virtiofs import mounts_of
+from pytest_ai_how.drivers.libvirt.xml import DomainXml, Files, Filesystem, Hypervisor, network_xml
+from pytest_ai_how.drivers.machines.accounts import read_accounts
+from pytest_ai_how.drivers.machines.boot import await_ssh
+from pytest_ai_how.drivers.machines.identity import Identity, make_identity, write_keys
+from pytest_ai_how.drivers.machines.network import make_bridge
+from pytest_ai_how.drivers.machines.render import Confinement, Renderer
+from pytest_ai_how.drivers.machines.shared import deploy_images, lay_out
+from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.lease.state import cookie
+from pytest_ai_how.pci import claim
+
+# Seconds. Emulated, three machines answer after 25 on two idle cores; with seven others at work there, after 150.
+_BOOT = {True: 90.0, False: 400.0}
+# MiB that a guest's own kernel and daemons have taken of 1024: 57 and 176 (Linux 6.12, Debian 13).
+_GUEST_OWN = 256
+#: Guests have a kernel of their own with control groups version 2, and nothing else uses them.
+CONFINEMENT = Confinement("cgroup/v2", {})
+#: The names of an image's parts in its folder.
+DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.cpio"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What machines are made of: the image's folder, the root tree that it was made of, and container images."""
+
+    machine: Path
+    root: Path
+    containers: Mapping[str, Path]
+
+
+class Build:
+    """The making of one cluster's machines in ``folder``."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        folder: Path,
+        journal: Journal,
+        images: Images,
+        hypervisor: Hypervisor,
+        chosen: str,
+    ) -> None:
+        self.config, self.folder, self.journal, self.images = config, folder, journal, images
+        self.hypervisor, self.daemon = hypervisor, chosen
+        self.identity = make_identity(node.name for node in config.nodes)
+        self.accounts = read_accounts(images.root, config.user)
+        self.shared = folder / "shared"
+        self.renderer = renderer(config, self.identity, self.shared)
+        self.machines = [Machine(config, node, folder / "nodes" / node.name) for node in config.nodes]
+
+    def run(self) -> None:
+        """Make the machines, start them, fill the shared directory beside that, and wait for both."""
+        write_keys(self.folder / "keys", self.identity, self.renderer.shared_text("known_hosts.j2"))
+        registry = lay_out(self.config, self.shared, self.accounts)
+        with ThreadPoolExecutor(len(self.machines) + 1) as pool:
+            furnished = [pool.submit(self._furnish, machine) for machine in self.machines]
+            with api.connected(daemon.address(self.config.name, self.daemon)) as connection:
+                self._network(connection)
+                _results(furnished)
+                for machine in self.machines:
+                    self._define(machine, connection)
+                starting = [machine for machine in self.machines if machine.node.auto_start]
+                _results([pool.submit(self._start, machine, connection) for machine in starting])
+                deadline = Deadline(_BOOT[self.hypervisor.kvm])
+                waits = [pool.submit(self._await, machine, connection, deadline) for machine in starting]
+                if registry:
+                    group = self.accounts.owner("slurm")[1]
+                    waits.append(pool.submit(deploy_images, registry, self.images.containers, group))
+                _results(waits)
+
+    def _network(self, connection: api.Connection) -> None:
+        network, own = self.config.network, os.geteuid() == 0
+        assert network is not None, "checked by LibvirtDriver.check"
+        if own:
+            # Of our own: libvirt would switch on forwarding for the whole host, or write firewall rules.
+            self.journal.intend("bridge", name=network.bridge, cookie=cookie(self.config.name))
+            make_bridge(network, self.config.name)
+        self.journal.intend("libvirt-network", cluster=self.config.name, daemon=self.daemon)
+        connection.networkDefineXML(network_xml(self.config, own_bridge=own)).create()
+
+    def _furnish(self, machine: Machine) -> None:
+        """Make the machine's files."""
+        machine.folder.mkdir(parents=True)
+        # The daemon's log service would make it root's; what is there it appends to.
+        machine.console.touch(mode=0o600)
+        make_layer(machine.node.name, self.images.machine / DISK, machine.disk, machine.node.disk)
+        entries = mount_points(self._mounts(machine.node), self.accounts)
+        entries |= seed(self.images.root, self.config.user, self.accounts, self.renderer.files(machine.node))
+        write_initrd(machine.initrd, self.images.machine / INITRD, entries)
+
+    def _define(self, machine: Machine, connection: api.Connection) -> None:
+        files = Files(self.images.machine / KERNEL, machine.initrd, machine.disk, machine.console)
+        filesystems = [Filesystem(mount.tag, Path(mount.source)) for mount in self._mounts(machine.node)]
+        self.journal.intend(
+            "domain", cluster=self.config.name, node=machine.node.name, daemon=self.daemon, name=machine.name
+        )
+        connection.defineXML(DomainXml(self.config, self.hypervisor).of(machine.node, files, filesystems))
+
+    def _start(self, machine: Machine, connection: api.Connection) -> None:
+        switch_on(machine, connection, self.journal)
+
+    def _await(self, machine: Machine, connection: api.Connection, within: Deadline) -> None:
+        def ended() -> str:
+            return "" if machine.state(connection) == "running" else "the machine ended while it booted"
+
+        await_ssh(machine.node, machine.console, ended, within, every=0.1)
+
+    def _mounts(self, node: NodeConfig) -> tuple[VirtiofsMount, ...]:
+        return mounts_of(self.config, node, self.shared)
+
+
+def renderer(config: ClusterConfig, identity: Identity, shared: Path) -> Renderer:
+    """Renders the files of a cluster's virtual machines, whose shared directory is ``shared`` on this host."""
+    return Renderer(config, identity, CONFINEMENT, lambda node: mounts_of(config, node, shared), _GUEST_OWN)
+
+
+def switch_on(machine: Machine, connection: api.Connection, journal: Journal) -> None:
+    """Boot a machine that is off. Its devices are claimed and its process written down before that."""
+    mark = machine_mark(machine.config.name, machine.node.name)
+    claim(machine.config, machine.node, journal)
+    if not any(entry.kind == "process" and entry.data["cookie"] == mark for entry in journal.pending()):
+        journal.intend("process", cookie=mark)
+    machine.switch_on(connection)
+
+
+def _results(futures: Sequence[Future[None]]) -> None:
+    for future in futures:
+        future.result()

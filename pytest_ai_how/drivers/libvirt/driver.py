@@ -1,0 +1,229 @@
+"""The libvirt driver: a cluster of virtual machines on this host, each with its own kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.config.storage import PackageSource
+from pytest_ai_how.drivers.libvirt import api, daemon
+from pytest_ai_how.drivers.libvirt.machine import Machine
+from pytest_ai_how.drivers.libvirt.xml import Hypervisor, Label
+from pytest_ai_how.drivers.machines.fingerprint import fingerprint
+from pytest_ai_how.drivers.protocol import HostFacts, State
+from pytest_ai_how.errors import AiHowError, ProvisionError
+from pytest_ai_how.image.needed import disk_image, origin
+from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.lease.lease import JOURNAL
+from pytest_ai_how.lease.state import cluster_state
+from pytest_ai_how.transport.protocol import Transport
+
+if TYPE_CHECKING:
+    from pytest_ai_how.drivers.machines.reality import Shape
+    from pytest_ai_how.drivers.machines.render import File
+
+ImagePath = Callable[[str, PackageSource | None], Path]
+ImageDigest = Callable[[str, PackageSource | None], str]
+
+_POWER_OFF_SECONDS = 10.0
+_DAEMON_FILE = "daemon"
+
+
+class LibvirtDriver:
+    """Makes virtual machines. ``image`` returns an image's path, ``digest`` its digest; both are told where packages
+    come from that Debian lacks. ``no_kvm`` says why machines are emulated; empty where KVM boots them.
+    """
+
+    name = "libvirt"
+
+    def __init__(self, image: ImagePath, digest: ImageDigest, no_kvm: Callable[[], str]) -> None:
+        self._image, self._digest, self._no_kvm = image, digest, no_kvm
+
+    def check(self, config: ClusterConfig) -> None:
+        """Refuse, before anything is made, what cannot work here; see :class:`~pytest_ai_how.drivers.Driver`."""
+        from pytest_ai_how.drivers.libvirt import host
+
+        chosen = daemon.chosen_daemon()
+        host.check_tools(chosen)
+        for look in host.looks(config, chosen):
+            look()
+
+    def refusals(self, config: ClusterConfig) -> tuple[AiHowError, ...]:
+        """All that :meth:`check` would refuse."""
+        from pytest_ai_how.drivers.libvirt import host
+
+        found: list[AiHowError] = []
+        try:
+            chosen = daemon.chosen_daemon()
+            host.check_tools(chosen)
+        except AiHowError as error:
+            return (error,)
+        for look in host.looks(config, chosen):
+            try:
+                look()
+            except AiHowError as error:
+                found.append(error)
+        return tuple(found)
+
+    def facts(self) -> HostFacts:
+        """Which libvirt there is, and whether machines run by KVM or are emulated."""
+        from pytest_ai_how.drivers.libvirt.virtiofs import virtiofsd
+
+        why = self._no_kvm()
+        kind = f"machines are emulated (TCG): {why}" if why else "machines run by KVM"
+        found = daemon.running_daemon()
+        notes = (kind, f"libvirt at {found}" if found else "a libvirt daemon of our own")
+        absent = {} if virtiofsd() else {"virtiofs": "this host has no program virtiofsd"}
+        return HostFacts(self.name, notes, absent)
+
+    def fingerprint(self, config: ClusterConfig) -> str:
+        """A digest of configuration, images and templates."""
+        names = (disk_image(config), *containers_of(config))
+        return fingerprint(config, {name: self._digest(name, origin(config)) for name in names})
+
+    def up(self, config: ClusterConfig, journal: Journal) -> None:
+        """Make all machines and return when sshd answers on each that is to start.
+
+        The shared directory, with the registry's images, is complete by then. Raises :class:`ProvisionError` naming
+        the machine; what was made so far is in the journal.
+        """
+        from pytest_ai_how.drivers.libvirt.build import Build, Images
+
+        packages = origin(config)
+        containers = {name: self._image(name, packages) for name in containers_of(config)}
+        images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers)
+        machines = _folder(config)
+        journal.intend("directory", path=str(machines))
+        machines.mkdir(mode=0o700)
+        chosen = daemon.chosen_daemon()
+        (machines / _DAEMON_FILE).write_text(chosen)
+        if chosen == daemon.PRIVATE:
+            daemon.start_private(config.name, journal)
+        Build(config, machines, journal, images, self._hypervisor(config.name, chosen), chosen).run()
+
+    def transport(self, config: ClusterConfig, node: str) -> Transport:
+        """A transport to ``node`` as root, with the host key that was made for it."""
+        from pytest_ai_how.transport.ssh import SshTransport
+
+        keys = _folder(config) / "keys"
+        address = str(_node(config, node).address)
+        return SshTransport(node, address, 22, "root", keys / "id_ed25519", keys / "known_hosts")
+
+    def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
+        """The keys that daemons authenticate with and the private halves of all key pairs; empty before :meth:`up`."""
+        from pytest_ai_how.drivers.machines.identity import load_identity
+
+        keys = _folder(config) / "keys"
+        if not (keys / "identity.json").exists():
+            return ()
+        known = load_identity(keys)
+        pairs = (known.client, known.user, *known.hosts.values())
+        return tuple(sorted({known.munge, known.beegfs, *(pair.private for pair in pairs)}))
+
+    def state(self, config: ClusterConfig, node: str) -> State:
+        """Whether the machine runs, by libvirt; see :class:`.protocol.Power`."""
+        machine = _machine(config, node)
+        if not (_folder(config) / _DAEMON_FILE).exists():
+            return "absent"
+        with api.connected(_address(config)) as connection:
+            return machine.state(connection)
+
+    def stop(self, config: ClusterConfig, node: str, *, force: bool = False, within: float = 60.0) -> None:
+        """Switch the machine off: its init is asked over ssh, or by the power button, before it is cut off."""
+        from pytest_ai_how.pci import release
+
+        machine = _machine(config, node)
+        with api.connected(_address(config)) as connection:
+            machine.switch_off(connection, lambda: self._power_off(config, node), force=force, within=within)
+        release(config, machine.node, Journal(cluster_state(config.name) / JOURNAL))
+
+    def start(self, config: ClusterConfig, node: str) -> None:
+        """Boot the machine again, with the disk that it had."""
+        from pytest_ai_how.drivers.libvirt.build import switch_on
+
+        machine, journal = _machine(config, node), Journal(cluster_state(config.name) / JOURNAL)
+        made = [entry for entry in journal.pending() if entry.kind == "domain" and entry.data["node"] == node]
+        with api.connected(_address(config)) as connection:
+            switch_on(machine, connection, journal.of(made[0].step if made else ""))
+
+    def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
+        """The console's log of each machine that was made."""
+        found = {node.name: _machine(config, node.name).console for node in config.nodes}
+        return {name: path for name, path in found.items() if path.exists()}
+
+    def shape(self, config: ClusterConfig, node: str) -> Shape:
+        """What the machine is made of, as libvirt tells it; see :class:`.machines.reality.Reality`."""
+        from pytest_ai_how.drivers.libvirt.reality import shape
+
+        machine = _machine(config, node)
+        with api.connected(_address(config)) as connection:
+            return shape(machine, machine.existing(connection))
+
+    def files(self, config: ClusterConfig, node: str) -> tuple[File, ...]:
+        """What the machine is to hold, rendered anew."""
+        from pytest_ai_how.drivers.libvirt.reality import files
+
+        return files(_machine(config, node), _folder(config))
+
+    def _power_off(self, config: ClusterConfig, node: str) -> None:
+        transport = self.transport(config, node)
+        try:
+            transport.execute(("systemctl", "poweroff", "--no-block"), timeout=_POWER_OFF_SECONDS)
+        finally:
+            transport.close()
+
+    def _hypervisor(self, cluster: str, chosen: str) -> Hypervisor:
+        from pytest_ai_how.drivers.libvirt.host import EMULATOR
+        from pytest_ai_how.drivers.libvirt.virtiofs import virtiofsd
+
+        emulator = shutil.which(EMULATOR)
+        assert emulator is not None, "checked by LibvirtDriver.check"
+        labels: tuple[Label, ...] = ()
+        if chosen != daemon.PRIVATE:
+            with api.connected(daemon.address(cluster, chosen)) as connection:
+                labels = labels_for(connection)
+        return Hypervisor(Path(emulator), not self._no_kvm(), virtiofsd(), labels)
+
+
+def labels_for(connection: api.Connection) -> tuple[Label, ...]:
+    """How a daemon that is not ours is to run our machines: as the owner of their files, which stay as they are."""
+    model = str(connection.getSecurityModel()[0])
+    confined = (Label(model),) if model not in ("", "none", "dac") else ()
+    return (Label("dac", f"+{os.geteuid()}:+{os.getegid()}"), *confined)
+
+
+def containers_of(config: ClusterConfig) -> tuple[str, ...]:
+    """The container images that are put into the registry before the machines boot."""
+    wanted = config.containers.runtime != "none" and config.storage.kind == "host-directory"
+    return config.containers.images if wanted else ()
+
+
+def _folder(config: ClusterConfig) -> Path:
+    return cluster_state(config.name) / "machines"
+
+
+def _node(config: ClusterConfig, name: str) -> NodeConfig:
+    for node in config.nodes:
+        if node.name == name:
+            return node
+    known = ", ".join(node.name for node in config.nodes)
+    raise ProvisionError(name, f"is no machine of cluster {config.name!r}", expected=f"one of {known}")
+
+
+def _machine(config: ClusterConfig, name: str) -> Machine:
+    return Machine(config, _node(config, name), _folder(config) / "nodes" / name)
+
+
+def _address(config: ClusterConfig) -> str:
+    """The daemon that has the cluster's machines. Raises :class:`ProvisionError` when none was ever made."""
+    try:
+        chosen = (_folder(config) / _DAEMON_FILE).read_text()
+    except FileNotFoundError as error:
+        raise ProvisionError(
+            config.name, "has no machines", expected="a cluster that is up", cure="pytest-ai-how up --cluster NAME"
+        ) from error
+    return daemon.address(config.name, chosen)
