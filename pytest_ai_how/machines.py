@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.protocol import Driver, Power, State
 from pytest_ai_how.errors import AiHowError, HostKeyError
@@ -34,9 +35,14 @@ class Machines:
         self._cluster = cluster
         self._found: dict[str, State] = {}
 
+    @property
+    def config(self) -> ClusterConfig:
+        """The cluster's configuration."""
+        return self._cluster.config
+
     def state(self, node: str) -> State:
         """Whether the machine runs, is off, or is not there, from whoever runs it."""
-        return self._power.state(self._cluster.config, node)
+        return self._power.state(self.config, node)
 
     def stop(self, node: str, *, force: bool = False, within: float = 60.0) -> float:
         """Switch a machine off and return how many seconds that took: asked first, cut off after ``within`` seconds.
@@ -47,7 +53,7 @@ class Machines:
         self._found.setdefault(node, self.state(node))
         started = time.monotonic()
         try:
-            self._power.stop(self._cluster.config, node, force=force, within=within)
+            self._power.stop(self.config, node, force=force, within=within)
         finally:
             self._cluster[node].transport.close()
         return time.monotonic() - started
@@ -59,7 +65,7 @@ class Machines:
         """
         self._found.setdefault(node, self.state(node))
         started = time.monotonic()
-        self._power.start(self._cluster.config, node)
+        self._power.start(self.config, node)
         self.await_ssh(node, within)
         return time.monotonic() - started
 
@@ -90,7 +96,7 @@ class Machines:
 
     def consoles(self) -> Mapping[str, Path]:
         """The file that holds each machine's console since it was made, by node."""
-        return self._power.consoles(self._cluster.config)
+        return self._power.consoles(self.config)
 
     def as_found(self) -> None:
         """Switch all machines that were switched back to what they were in before. All are tried.

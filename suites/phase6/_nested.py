@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ SELECTED = ("SLU-08", "SLU-12", "STO-30", "STO-31", "SLU-31", "SLU-32", "SLU-35"
 _OFFLINE = {"AI_HOW_MIRROR": "http://127.0.0.1:9"}
 # Seconds: a hundred times what a run takes; and what it may take to end when it is told to.
 _WITHIN, _GRACE = 600.0, 60.0
-_SUBNETS = 40
+_FIRST, _SUBNETS = 201, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ def profiles(config: ClusterConfig, driver: Driver, run_id: str) -> list[Profile
                 for words, lacks in (("no gpu", gpu), ("no gpu no containers", gpu | containers))
             ),
         ]
-    whole = _free(config, driver, name)
+    whole = free(lambda subnet: _small(config, driver, name, subnet), driver, _FIRST, name)
     none = {"runtime": "none", "images": []}
-    fewer = _changed(whole, nodes=[{**node, "gpus": None} for node in _data(whole)["nodes"]], containers=none)
-    least = _changed(fewer, storage={"kind": "none"})
+    fewer = changed(whole, nodes=[{**node, "gpus": None} for node in _data(whole)["nodes"]], containers=none)
+    least = changed(fewer, storage={"kind": "none"})
     return [
         Profile("one gpu", whole),
         Profile("no gpu no containers", fewer, frozenset(gpu | containers)),
@@ -99,10 +99,14 @@ def profiles(config: ClusterConfig, driver: Driver, run_id: str) -> list[Profile
     ]
 
 
-def _free(config: ClusterConfig, driver: Driver, name: str) -> ClusterConfig:
-    """A small cluster in a private subnet that this host has no other use for, as the driver sees it."""
-    for number in range(_SUBNETS):
-        small = _small(config, driver, name, f"10.{201 + number}.{int(name[-2:], 16)}")
+def free(make: Callable[[str], ClusterConfig], driver: Driver, first: int, name: str) -> ClusterConfig:
+    """A cluster in a private subnet that this host has no other use for, as the driver sees it.
+
+    ``make`` is given the first three numbers of the subnet, from 10.``first`` on; the third follows from the last two
+    characters of ``name``, which are those of a run's identifier.
+    """
+    for number in range(first, first + _SUBNETS):
+        small = make(f"10.{number}.{int(name[-2:], 16)}")
         try:
             driver.check(small)
         except HostError as error:
@@ -117,7 +121,7 @@ def _free(config: ClusterConfig, driver: Driver, name: str) -> ClusterConfig:
 def _small(config: ClusterConfig, driver: Driver, name: str, subnet: str) -> ClusterConfig:
     gpu = {"kind": "simulated", "count": 1}
     node = {"cpus": 1, "memory": 512}
-    return _changed(
+    return changed(
         config,
         name=name,
         driver=driver.name,
@@ -143,7 +147,8 @@ def as_yaml(config: ClusterConfig) -> str:
     return yaml.safe_dump(_data(config))
 
 
-def _changed(config: ClusterConfig, **changes: object) -> ClusterConfig:
+def changed(config: ClusterConfig, **changes: object) -> ClusterConfig:
+    """A configuration with some of its keys replaced."""
     return ClusterConfig.model_validate_json(json.dumps({**_data(config), **changes}))
 
 

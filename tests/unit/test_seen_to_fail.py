@@ -29,6 +29,8 @@ PHASE_6: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "TASK-044": {"E2E": "16-20 22"},
     }
 )
+#: Which rows phase 4 covers, likewise.
+PHASE_4: Mapping[str, str] = MappingProxyType({"PRV": "12-20 23-25"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,12 @@ def test_phase_6_covers_its_tasks(task: str) -> None:
     present = {use.id for use in uses(ROOT / "suites/phase6", "check") if use.test}
     missing = [check for check in rows(PHASE_6[task]) if check not in present]
     assert not missing, f"suites/phase6: no check for {', '.join(missing)} of {task}"
+
+
+def test_phase_4_covers_the_life_cycle() -> None:
+    present = {use.id for use in uses(ROOT / "suites/phase4", "check") if use.test}
+    missing = [check for check in rows(PHASE_4) if check not in present]
+    assert not missing, f"suites/phase4: no check for {', '.join(missing)}"
 
 
 def rows(areas: Mapping[str, str]) -> list[str]:

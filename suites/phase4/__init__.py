@@ -1,0 +1,1 @@
+"""Provisioning: the life cycle of a cluster, from its first start to nothing of it left."""

@@ -1,0 +1,74 @@
+"""Fixtures of phase 4 only: the small cluster, and what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from . import _lives
+from ._lives import Again, Crowd, End, Interrupted, Stop
+from ._small import Small, both_on, prepared, small_config
+from .payloads.cluster_runs import WORKERS
+
+if TYPE_CHECKING:
+    from pytest_ai_how.bringup import Bringup
+    from pytest_ai_how.config.models import ClusterConfig
+
+
+@pytest.fixture(scope="session")
+def small(
+    cluster_config: ClusterConfig, bringup: Bringup, run_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Small]:
+    """A cluster of its own beside the one of the run. Nothing of it outlives this."""
+    config = small_config(cluster_config, bringup.driver, run_id)
+    made = prepared(config, bringup.driver, tmp_path_factory.mktemp("small"), run_id)
+    with made.nothing_left():
+        yield made
+
+
+@pytest.fixture(scope="session")
+def crowd(small: Small) -> Crowd:
+    """The small cluster, brought up by several workers at once."""
+    return _lives.crowd(small, WORKERS)
+
+
+@pytest.fixture(scope="session")
+def again(crowd: Crowd, small: Small) -> Again:  # noqa: ARG001  comes after it
+    """The small cluster, started when it was up."""
+    return _lives.again(small)
+
+
+@pytest.fixture(scope="session")
+def stopped(small: Small) -> Stop:
+    """A machine of the small cluster, stopped in order and started again."""
+    return _lives.stop_and_start(small)
+
+
+@pytest.fixture(scope="session")
+def failed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> End:
+    """A run whose second machine can't be made."""
+    folder: Path = tmp_path_factory.mktemp("failing")
+    return _lives.fail_in_between(
+        prepared(both_on(small.config), small.driver, folder, small.run_id, "fails_at_node01.py")
+    )
+
+
+@pytest.fixture(scope="session")
+def destroyed(small: Small) -> End:
+    """The small cluster, destroyed beside things that are not ours."""
+    return _lives.destroy(small)
+
+
+@pytest.fixture(scope="session")
+def killed_whole(small: Small) -> Interrupted:
+    """A run that was killed while its cluster was whole, and the start after it."""
+    return _lives.killed_whole(small)
+
+
+@pytest.fixture(scope="session")
+def killed_half(small: Small) -> Interrupted:
+    """A run that was killed while it made machines, and the start after it."""
+    return _lives.killed_half(small)

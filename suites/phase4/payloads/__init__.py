@@ -1,0 +1,1 @@
+"""What the small runs of phase 4 consist of."""
