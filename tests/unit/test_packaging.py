@@ -275,8 +275,29 @@ def test_setup_installs_what_is_missing_once(host: Host) -> None:
     assert first.stdout.splitlines()[-1] == "setup: ready"
     (host.programs / "log").unlink()
     second = host.setup()
-    assert second.stdout == "setup: ready\n"
+    assert second.stdout.endswith("setup: ready\n")
     assert [line for line in host.log if "install" in line or "venv" in line.split()] == []
+
+
+def pip_target(host: Host) -> str:
+    return next(line for line in host.log if line.startswith("python -m pip")).rsplit("checkout", 1)[1]
+
+
+def test_setup_installs_libvirt_python_only_with_its_headers(host: Host) -> None:
+    """Without them it can't be compiled, and all else is to work."""
+    assert "setup: no libvirt-dev, left out: driver libvirt\n" in host.setup().stdout
+    assert pip_target(host) == "[dev]"
+    (host.programs / "log").unlink()
+    host.program("pkg-config", '#!/bin/sh\n[ "$*" = "--exists libvirt" ]\n')
+    assert "installing Python packages" in host.setup().stdout
+    assert pip_target(host) == "[dev,libvirt]"
+
+
+def test_setup_leaves_out_what_this_debian_does_not_have(host: Host) -> None:
+    host.root = True
+    (host.folder / "provisioning/host/packages").write_text("fio fio\n?virtiofsd virtiofsd\n?newer newer\n")
+    host.program("apt-cache", '#!/bin/sh\n[ "$*" = "show virtiofsd" ]\n')
+    assert "setup: installing Debian packages: fio virtiofsd\n" in host.setup().stdout
 
 
 def test_setup_installs_only_what_is_missing(host: Host) -> None:
