@@ -54,6 +54,7 @@ class Limit(_Strict):
 
 
 class _File(_Strict):
+    extends: Text | None = Field(default=None, description="limits that ship, whose metrics hold where this has none")
     metrics: dict[MetricName, Limit]
 
 
@@ -90,9 +91,10 @@ class Judgement:
 class Limits(Mapping[str, Limit]):
     """The limits of one profile, by metric."""
 
-    def __init__(self, name: str, file: str, limits: Mapping[str, Limit], lines: Mapping[str, int]) -> None:
+    def __init__(self, name: str, file: str, limits: Mapping[str, Limit], places: Mapping[str, str]) -> None:
+        """``places`` are file:line by metric."""
         self.name, self.file = name, file
-        self._limits, self._lines = dict(limits), dict(lines)
+        self._limits, self._places = dict(limits), dict(places)
 
     def __getitem__(self, metric: str) -> Limit:
         """The limit of ``metric``. Raises :class:`CatalogueError` naming the nearest metric."""
@@ -113,7 +115,7 @@ class Limits(Mapping[str, Limit]):
 
     def where(self, metric: str) -> str:
         """The file:line where ``metric`` is declared."""
-        return f"{self.file}:{self._lines[metric]}"
+        return self._places[metric]
 
     def require(self, metric: str, unit: str) -> Limit:
         """The limit of ``metric``; raises :class:`CatalogueError` unless it is declared in exactly ``unit``."""
@@ -204,20 +206,31 @@ class _Judging:
 def load_limits(name: str) -> Limits:
     """Read ``configs/limits/<name>.yaml``, or the file that ``name`` is if it has a slash.
 
+    With ``extends: local`` in it, the metrics that it does not name are those of ``local``.
+
     Raises :class:`ConfigError` with every mistake of the file, or naming the limits that exist.
     """
     path, file = _find(name)
     marked = read_yaml(read_text(path, file), file)
     mistakes = list(marked.mistakes)
+    own: dict[str, Limit] = {}
+    extends: str | None = None
     try:
-        metrics = _File.model_validate_json(json.dumps(marked.value), strict=True).metrics
+        read = _File.model_validate_json(json.dumps(marked.value), strict=True)
+        own, extends = read.metrics, read.extends
     except ValidationError as error:
-        metrics = {}
         mistakes += explain(error, _File, _FORMS)
-    mistakes += _between(metrics)
+    if extends in (path.stem, name) or (extends and "/" in extends):
+        mistakes.append(Mistake(("extends",), f"{shown(extends)} is not the name of other limits that ship"))
+        extends = None
+    below = load_limits(extends) if extends else None
+    metrics = {**(below or {}), **own}
+    mistakes += _between(metrics, own)
     if mistakes:
         raise ConfigError(marked.problems(mistakes))
-    return Limits(path.stem, file, metrics, {metric: marked.mark(("metrics", metric)).line for metric in metrics})
+    places = {metric: below.where(metric) for metric in below} if below else {}
+    places |= {metric: f"{file}:{marked.mark(('metrics', metric)).line}" for metric in own}
+    return Limits(path.stem, file, metrics, places)
 
 
 def limits_names() -> tuple[str, ...]:
@@ -241,9 +254,9 @@ def _find(name: str) -> tuple[Path, str]:
     return asset(file), file
 
 
-def _between(metrics: Mapping[str, Limit]) -> Iterator[Mistake]:
-    """Rules between values."""
-    for metric, limit in metrics.items():
+def _between(metrics: Mapping[str, Limit], own: Mapping[str, Limit]) -> Iterator[Mistake]:
+    """Rules between the values of ``own``, which may name any of ``metrics``."""
+    for metric, limit in own.items():
         path = ("metrics", metric)
         if limit.of is None and _relative(limit):
             yield Mistake(path, "has a fraction, but says not of what: 'of' is missing")

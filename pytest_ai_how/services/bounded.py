@@ -13,14 +13,14 @@ _KILLED = (137, -9)
 _GRACE = 10.0
 
 
-def bounded(node: Node, *argv: str, within: float = WITHIN, user: str | None = None) -> Result:
+def bounded(node: Node, *argv: str, within: float = WITHIN, input: str = "", user: str | None = None) -> Result:
     """Run ``argv`` on a machine and have the machine kill it by SIGKILL after ``within`` seconds.
 
     What waits for a BeeGFS server ignores SIGTERM. Of what was killed, :func:`hung` is true; nothing is raised for a
     status. Raises :class:`~pytest_ai_how.errors.CommandTimeout` when not even that ended it.
     """
     words = ("timeout", "--signal=KILL", f"{within:g}", *argv)
-    return node.run(*words, check=False, timeout=within + _GRACE, user=user)
+    return node.run(*words, check=False, timeout=within + _GRACE, input=input, user=user)
 
 
 def hung(result: Result) -> bool:

@@ -178,3 +178,33 @@ def test_every_figure_of_the_suites_is_declared_in_its_unit() -> None:
             limits.require(metric, unit)
         except CatalogueError as error:
             pytest.fail(f"{path}:{line}: {error}")
+
+
+def test_a_file_that_extends_another_says_only_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: local\nmetrics:\n"
+        "  storage.free: {unit: GiB, gate: {min: 1}, source: mine}\n"
+        "  mine.share: {unit: MiB/s, of: storage.raw.seq_read, gate: {min_fraction: 0.9}, source: mine}\n"
+    )
+    found = load_limits(str(file))
+    assert found.judge("storage.free", 2, "GiB").ok
+    assert found.where("storage.free") == f"{file}:3"
+    assert found.where("storage.seq_write").startswith("configs/limits/local.yaml:")
+    assert not found.judge("mine.share", 80, "MiB/s", ceiling=100).ok
+    assert found.keys() == {*load_limits("local"), "mine.share"}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("extends: ./mine.yaml", "'./mine.yaml' is not the name of other limits that ship"),
+        ("extends: mine", "'mine' is not the name of other limits that ship"),
+        ("extends: locla", "no limits are named 'locla'"),
+    ],
+)
+def test_a_file_that_extends_nothing_that_ships(tmp_path: Path, line: str, says: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{line}\nmetrics: {{}}\n")
+    with pytest.raises(ConfigError, match=says):
+        load_limits(str(file))

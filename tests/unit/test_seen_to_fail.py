@@ -32,6 +32,9 @@ PHASE_6: Mapping[str, Mapping[str, str]] = MappingProxyType(
 #: Which rows phase 4 covers, likewise.
 PHASE_4: Mapping[str, str] = MappingProxyType({"PRV": "12-20 23-25"})
 
+#: Which rows phase 3 covers.
+PHASE_3: Mapping[str, str] = MappingProxyType({"STO": "1-17 26-29 34 37 38"})
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -136,6 +139,11 @@ def test_phase_4_covers_the_life_cycle() -> None:
     present = {use.id for use in uses(ROOT / "suites/phase4", "check") if use.test}
     missing = [check for check in rows(PHASE_4) if check not in present]
     assert not missing, f"suites/phase4: no check for {', '.join(missing)}"
+
+
+def test_phase_3_covers_storage() -> None:
+    present = {use.id for use in uses(ROOT / "suites/phase3", "check") if use.test}
+    assert sorted(present) == rows(PHASE_3)
 
 
 def rows(areas: Mapping[str, str]) -> list[str]:
