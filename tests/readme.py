@@ -124,6 +124,7 @@ ELSEWHERE = MappingProxyType(
         "make validate": _CI,
         "make test": "runs the tests that you are reading",
         "pytest-ai-how images prune": "removes what others may use: tests/unit/image/test_commands.py runs it",
+        "pytest suites/phase4 --cluster=local": "tests/integration/test_phase4.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local": _MINUTES,
         "pytest suites/phase6 --cluster=local -n4": _MINUTES,
     }

@@ -6,11 +6,13 @@ import time
 import pytest
 
 from pytest_ai_how.cluster import WORKERS, Cluster, Nodes
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.errors import AiHowError, CommandError
 from pytest_ai_how.node import Node
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport import FakeTransport
+from tests.fakes import fake_cluster
 
 
 def cluster(answers: list[object], roles: tuple[str, ...] = ("controller", "compute")) -> Cluster:
@@ -163,3 +165,12 @@ def test_close_reaches_every_node() -> None:
     made = cluster(["", ""])
     made.close()
     assert [node.transport.closed for node in made.nodes] == [True, True]  # type: ignore[attr-defined]  # fakes
+
+
+def test_a_machine_that_does_not_start_by_itself_is_reached_by_name_only() -> None:
+    config = load_config("local")
+    nodes = (*config.nodes[:2], config.nodes[2].model_copy(update={"auto_start": False}))
+    made = fake_cluster({"*": {"true": ""}}, config=config.model_copy(update={"nodes": nodes}))
+    assert made.all.names == ("controller", "node01")
+    assert made.on("compute").names == ("node01",)
+    assert made["node02"].run("true").ok
