@@ -12,7 +12,7 @@ from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.drivers.nspawn import NspawnDriver
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.drivers.ssh import SshDriver
-from pytest_ai_how.errors import HostError
+from pytest_ai_how.errors import HostError, ImageError
 from pytest_ai_how.image import ensure_image, image_digest
 from pytest_ai_how.progress import Progress, Silent
 
@@ -83,5 +83,10 @@ def nspawn_lacks() -> str:
 
 
 def no_kvm() -> str:
-    """Why machines are emulated here; empty where KVM boots them."""
-    return "KVM was not probed"
+    """Why machines are emulated here; empty where KVM boots them. The first look boots the image's kernel."""
+    from pytest_ai_how.drivers.libvirt import kvm
+
+    try:
+        return kvm.no_kvm(lambda: ensure_image("vm", Silent()).path)
+    except (HostError, ImageError) as error:
+        return f"KVM was not probed, for want of a kernel: {error.where}: {error.seen}"
