@@ -51,20 +51,29 @@ class OwnAnswers:
 
 
 def _storage_over(state: Path) -> ServiceFactory:
-    """The shared directory is a folder of this host in ``state``: beside it, the same medium is measured bare."""
+    """What lies below is measured bare: a folder of this host in ``state``, and on that, of BeeGFS, the targets.
+
+    The shared directory lies in ``state`` as well, and so do the disks of virtual machines.
+    """
 
     def make(cluster: Cluster) -> Storage:
         folder = state / "raw"
         folder.mkdir(exist_ok=True)
         host = NodeConfig(name="localhost", roles=("storage",), address=IPv4Address("127.0.0.1"))
-        return Storage(cluster, Medium(Node(host, LocalTransport()), str(folder)))
+        disk = Medium(Node(host, LocalTransport()), str(folder))
+        if cluster.config.storage.kind != "beegfs":
+            return Storage(cluster, disk)
+        from pytest_ai_how.services.beegfs import BeeGfs
+        from pytest_ai_how.services.beegfs.media import TargetMedia
+
+        return Storage(cluster, TargetMedia(BeeGfs(cluster)), disk)
 
     return make
 
 
 def why_no_raw_medium(config: ClusterConfig, driver: str) -> str:
     """Why the medium below the shared file system cannot be measured; empty when it can."""
-    if config.storage.kind != "host-directory" or driver != "nspawn":
+    if (driver, config.storage.kind) not in (("nspawn", "host-directory"), ("libvirt", "beegfs")):
         return f"it is not known what lies below storage.kind {config.storage.kind} of driver {driver}"
     return "" if shutil.which("fio") else "fio is not installed on this host (apt-get install fio)"
 

@@ -6,15 +6,17 @@ run competes for the medium; what other users of the machine take from it is why
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
 from pytest_ai_how.limits import Limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
-from pytest_ai_how.services.storage import Medium, Storage
+from pytest_ai_how.services.apptainer import Apptainer
+from pytest_ai_how.services.registry import Registry
+from pytest_ai_how.services.storage import Storage
 from pytest_ai_how.services.storage.baseline import Baseline
 from pytest_ai_how.services.storage.fio import (
     METADATA_ENGINES,
@@ -26,6 +28,9 @@ from pytest_ai_how.services.storage.fio import (
 )
 from pytest_ai_how.shell import Result
 
+from ._beside import PASSES, Compared, beside_the_medium, metadata_beside_the_medium, raw_medium
+from ._chain import Chain, layers
+
 pytestmark = [
     pytest.mark.requires("shared-storage", "storage.raw"),
     pytest.mark.exclusive,
@@ -34,8 +39,6 @@ pytestmark = [
 
 Reports = Mapping[str, tuple[FioReport, Result]]
 
-#: Odd, so that there is a pass in the middle.
-PASSES = 3
 #: What the baseline is of: the share of the bare medium that reads reach.
 FRACTION = "storage.seq_read.fraction"
 
@@ -47,68 +50,6 @@ SMALL_FILES = FioJob("small-files", "", rw="write", block_kib=4, size_mib=2, fil
 METADATA = MetadataJob("", files=500)
 CHECKPOINT = FioJob("checkpoint", "", rw="write", block_kib=4096, size_mib=256)
 DATA_LOADER = FioJob("data-loader", "", rw="randread", block_kib=128, size_mib=64, jobs=4, seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """What the nodes together reached and what the bare medium gave beside it, both in MiB/s or operations a second."""
-
-    reached: float
-    ceiling: float
-    reports: tuple[FioReport, ...]
-    results: tuple[Result, ...]
-
-    def attach(self, evidence: Evidence) -> None:
-        """Attach every fio report behind it."""
-        for result in self.results:
-            evidence.result(result)
-
-
-def beside_the_medium(storage: Storage, scratch: str, job: FioJob) -> Compared:
-    """Run ``job`` on the bare medium and right after it on all compute nodes, with as many processes, several times.
-
-    The pair with the median ratio counts: a medium that others use, or that the host throttles after a burst, differs
-    more from one second to the next than the two sides of one pair do.
-    """
-    nodes = storage.cluster.on("compute").names
-    medium = raw_medium(storage)
-    pairs: list[Compared] = []
-    results: list[Result] = []
-    for _ in range(PASSES):
-        bare, result = medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
-        reports = storage.fan_out(nodes, scratch, job)
-        results += [result, *(one for _, one in reports.values())]
-        each = tuple(report for report, _ in reports.values())
-        pairs.append(Compared(aggregate_mib_per_second(each), bare.mib_per_second, each, ()))
-    return replace(in_the_middle(pairs), results=tuple(results))
-
-
-def metadata_beside_the_medium(storage: Storage, scratch: str, job: MetadataJob) -> dict[str, Compared]:
-    """As :func:`beside_the_medium`, for files a second by engine."""
-    nodes = storage.cluster.on("compute").names
-    medium = raw_medium(storage)
-    pairs: dict[str, list[Compared]] = {engine: [] for engine in METADATA_ENGINES}
-    results: list[Result] = []
-    for _ in range(PASSES):
-        bare, result = medium.measure_metadata(replace(job, directory=medium.directory, jobs=len(nodes)))
-        reports = storage.fan_out_metadata(nodes, scratch, job)
-        results += [result, *(one for _, one in reports.values())]
-        for engine in METADATA_ENGINES:
-            each = tuple(by_engine[engine] for by_engine, _ in reports.values())
-            rate = sum(report.operations for report in each) / max(report.seconds for report in each)
-            pairs[engine].append(Compared(rate, bare[engine].operations_per_second, each, ()))
-    return {engine: replace(in_the_middle(found), results=tuple(results)) for engine, found in pairs.items()}
-
-
-def in_the_middle(pairs: Sequence[Compared]) -> Compared:
-    """The pair with the median ratio."""
-    return sorted(pairs, key=lambda pair: pair.reached / pair.ceiling)[len(pairs) // 2]
-
-
-def raw_medium(storage: Storage) -> Medium:
-    """Where the bare medium is measured."""
-    assert storage.raw is not None, "requires('storage.raw') let a cluster without one through"
-    return storage.raw
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +106,9 @@ def scratch(storage: Storage, run_id: str) -> Iterator[str]:
     folder = storage.scratch(f"perf-{run_id}")
     yield folder
     storage.discard(folder)
+    for bare in (storage.raw, storage.disk):
+        if bare is not None:
+            bare.clear()
 
 
 def attach(evidence: Evidence, reports: Reports) -> list[FioReport]:
@@ -204,13 +148,44 @@ def judge_bandwidth(direction: str, compared: Compared, evidence: Evidence, meas
 
 @pytest.mark.check("STO-20")
 def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Evidence, measure: Measurements) -> None:
-    """N nodes write N times what one writes, or all that the medium can take, whichever is less."""
+    """N nodes write N times what one writes, or all that the medium can take, whichever is less: 2, 3 … all of them."""
     nodes = storage.cluster.on("compute").names
     assert len(nodes) > 1, f"{storage.cluster.name}: one compute node; scaling needs at least two"
     writing.attach(evidence)
-    alone = typical_of_one_node(storage, scratch, WRITE, evidence)
-    possible = min(len(nodes) * alone.mib_per_second, writing.ceiling)
-    measure("storage.scaling_efficiency", writing.reached / possible, "fraction")
+    alone = typical_of_one_node(storage, scratch, WRITE, evidence).mib_per_second
+    reached = {1: alone}
+    reached |= {some: typical_of_some(storage, scratch, WRITE, some, evidence) for some in range(2, len(nodes))}
+    reached[len(nodes)] = writing.reached
+    curve = (f"{some} nodes: {rate:.1f} MiB/s, {rate / (some * alone):.2f} of linear" for some, rate in reached.items())
+    evidence.attach("scaling over nodes", "\n".join([*curve, f"the medium: {writing.ceiling:.1f} MiB/s"]))
+    for some, rate in list(reached.items())[1:]:
+        possible = min(some * alone, writing.ceiling)
+        measure("storage.scaling_efficiency", rate / possible, "fraction", node=f"{', '.join(nodes[:some])}")
+
+
+@pytest.mark.check("STO-18")
+def test_no_layer_slows_writing(chain: Chain, evidence: Evidence, measure: Measurements) -> None:
+    """Disk, target, shared file system, container: each layer writes what the limits ask for of the one below it."""
+    chain.judge(WRITE, evidence, measure)
+
+
+@pytest.mark.check("STO-19")
+def test_no_layer_slows_reading(chain: Chain, evidence: Evidence, measure: Measurements) -> None:
+    """As :func:`test_no_layer_slows_writing`, for reads past all caches."""
+    chain.judge(READ, evidence, measure)
+
+
+@pytest.fixture(scope="module")
+def chain(storage: Storage, apptainer: Apptainer, registry: Registry, scratch: str) -> Chain:
+    """The layers that data passes on its way from the disk into a container."""
+    return Chain(layers(storage, apptainer, registry.path("base"), scratch))
+
+
+def typical_of_some(storage: Storage, scratch: str, job: FioJob, some: int, evidence: Evidence) -> float:
+    """The pass of ``job`` in the middle of several on the first nodes together, MiB/s."""
+    names = storage.cluster.on("compute").names[:some]
+    passes = [aggregate_mib_per_second(attach(evidence, storage.fan_out(names, scratch, job))) for _ in range(PASSES)]
+    return sorted(passes)[PASSES // 2]
 
 
 @pytest.mark.check("STO-21")
@@ -237,10 +212,15 @@ def test_small_io(
 
 @pytest.mark.check("STO-23")
 @pytest.mark.requires("beegfs")
-def test_faster_than_one_directory(reading: Compared, evidence: Evidence, measure: Measurements) -> None:
-    """BeeGFS over all nodes against the directory of one machine."""
+def test_faster_than_one_directory(
+    storage: Storage, reading: Compared, evidence: Evidence, measure: Measurements
+) -> None:
+    """BeeGFS over all nodes against what the disk below gives one directory of one machine."""
     reading.attach(evidence)
-    measure("storage.vs_single_directory", reading.reached / reading.ceiling, "fraction")
+    medium = storage.disk or raw_medium(storage)
+    single, result = medium.measure(replace(READ, directory=medium.directory))
+    evidence.result(result)
+    measure("storage.vs_single_directory", reading.reached / single.mib_per_second, "fraction", node=single.node)
 
 
 @pytest.mark.check("STO-24")

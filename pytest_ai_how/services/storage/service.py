@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pytest_ai_how.cluster import Cluster, Nodes
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.bounded import bounded, hung
-from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob, parse_report, parse_reports
+from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob
+from pytest_ai_how.services.storage.medium import Bare, Medium, Moved
 from pytest_ai_how.services.storage.mounts import FINDMNT, parse_mount
 from pytest_ai_how.shell import Result
-
-# fio on an idle medium ends in seconds; on a hanging one it must not hold the run.
-FIO_TIMEOUT = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Medium:
-    """A folder on a machine: where I/O is measured."""
-
-    node: Node
-    directory: str
-
-    def measure(self, job: FioJob) -> tuple[FioReport, Result]:
-        """Run ``job`` here, in the foreground; the report, and the command with its whole output as evidence."""
-        result = self.node.run(*job.argv(), check=False, timeout=FIO_TIMEOUT)
-        return parse_report(result), result
-
-    def measure_metadata(self, job: MetadataJob) -> tuple[dict[str, FioReport], Result]:
-        """Run ``job`` here; a report by engine, and the command with its whole output as evidence."""
-        result = self.node.run(*job.argv(), check=False, timeout=FIO_TIMEOUT)
-        return parse_reports(result), result
 
 
 class Storage:
@@ -39,10 +19,12 @@ class Storage:
 
     name = "storage"
 
-    def __init__(self, cluster: Cluster, raw: Medium | None = None) -> None:
-        """``raw`` is where the bare medium below can be measured, None where nobody knows such a place."""
-        self.cluster = cluster
-        self.raw = raw
+    def __init__(self, cluster: Cluster, raw: Bare | None = None, disk: Bare | None = None) -> None:
+        """``raw`` is what lies right below and can be measured, None where nobody knows such a place.
+
+        ``disk`` is what lies below that, where it is something else: the disk under the targets of BeeGFS.
+        """
+        self.cluster, self.raw, self.disk = cluster, raw, disk
         self.mount = cluster.config.storage.mount
         self.kind = cluster.config.storage.kind
         self.needs: tuple[str, ...] = ("beegfs",) if self.kind == "beegfs" else ()
@@ -81,10 +63,17 @@ class Storage:
         self.cluster.controller.run("rm", "-rf", "--", folder, timeout=60)
 
     def fan_out(self, nodes: Sequence[str], folder: str, job: FioJob) -> dict[str, tuple[FioReport, Result]]:
-        """Run ``job`` on several nodes at once, each in a folder of its own below ``folder``."""
-        return self._nodes(nodes).map(
+        """Run ``job`` on several nodes at once, each in a folder of its own below ``folder``.
+
+        Where fio sees no block device, the reports have what the devices of :attr:`raw` moved meanwhile, each node's
+        by its share of the bytes.
+        """
+        before = self.raw.moved() if self.raw else None
+        found = self._nodes(nodes).map(
             lambda node: (own := self._own(node, folder)).measure(replace(job, directory=own.directory))
         )
+        after = self.raw.moved() if self.raw and before else None
+        return found if before is None or after is None else confirmed(found, before, after)
 
     def fan_out_metadata(
         self, nodes: Sequence[str], folder: str, job: MetadataJob
@@ -101,3 +90,17 @@ class Storage:
         own = f"{folder}/{node.name}"
         node.run("mkdir", "-p", own)
         return Medium(node, own)
+
+
+def confirmed(
+    found: dict[str, tuple[FioReport, Result]], before: Moved, after: Moved
+) -> dict[str, tuple[FioReport, Result]]:
+    """The reports with what devices moved from ``before`` to ``after``, shared out by the bytes that each claims."""
+    claimed = sum(report.bytes for report, _ in found.values())
+
+    def share(report: FioReport) -> FioReport:
+        part = report.bytes / claimed
+        read, written = (after.read - before.read) * part, (after.written - before.written) * part
+        return replace(report, device_read_mib=read, device_write_mib=written)
+
+    return {node: (share(report), result) for node, (report, result) in found.items()}

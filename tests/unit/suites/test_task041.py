@@ -14,9 +14,15 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded, Measurements
 from pytest_ai_how.services.storage import Medium, Storage
 from pytest_ai_how.services.storage.baseline import Baseline
+from pytest_ai_how.services.storage.fio import FioReport
+from pytest_ai_how.services.storage.medium import Moved
+from pytest_ai_how.services.storage.service import confirmed
+from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase6 import test_task041_storage_performance as task041
+from suites.phase6._chain import Chain, Layer
 from tests.fakes import fake_cluster
+from tests.unit.services.beegfs.sample import beegfs_config
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "storage" / "fio-3.39-seq-read.json").read_text())
 MIB = 2**20
@@ -144,9 +150,9 @@ def test_small_io_that_fell_back_is_red(
 
 @pytest.mark.seen_to_fail("STO-23")
 def test_a_parallel_file_system_slower_than_one_directory_is_red(evidence: Evidence, measure: Measurements) -> None:
-    task041.test_faster_than_one_directory(reading({"seq-read": 600}), evidence, measure)
-    with pytest.raises(LimitExceeded, match=r"storage\.vs_single_directory is 0\.8"):
-        task041.test_faster_than_one_directory(reading({"seq-read": 400}), evidence, measure)
+    task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 600}), evidence, measure)
+    with pytest.raises(LimitExceeded, match=r"^controller: storage\.vs_single_directory is 0\.8"):
+        task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure)
 
 
 @pytest.mark.seen_to_fail("STO-24")
@@ -252,6 +258,72 @@ def test_a_training_load_that_fell_back_is_red(
     later = Baseline(baseline.path, "later")
     with pytest.raises(LimitExceeded, match=r"vs_baseline is 0\.4"):
         task041.test_training_load(storage({job.name: 160}), SCRATCH, evidence, measure, later, job)
+
+
+def link(name: str, *rates: float) -> Layer:
+    """A layer that measures these rates in MiB/s, one after the other."""
+    left = list(rates)
+
+    def measure(job: task041.FioJob) -> dict[str, tuple[FioReport, Result]]:
+        rate = left.pop(0) if len(left) > 1 else left[0]
+        report = FioReport(name, "fio-3.39", int(rate * MIB), 1.0, 1)
+        return {name: (report, Result(("fio",), 0, "{}", node=name))}
+
+    return Layer(name, (f"{name}01", f"{name}02"), measure, lambda: None)
+
+
+@pytest.mark.seen_to_fail("STO-18", "STO-19")
+@pytest.mark.parametrize(("job", "word"), [(task041.WRITE, "write"), (task041.READ, "read")])
+def test_the_layer_that_slows_down_is_named(
+    evidence: Evidence, measure: Measurements, job: task041.FioJob, word: str
+) -> None:
+    def judge(*rates: float) -> None:
+        names = ("disk", "target", "shared", "container")
+        chain = Chain([link(name, rate) for name, rate in zip(names, rates, strict=True)])
+        check = task041.test_no_layer_slows_writing if word == "write" else task041.test_no_layer_slows_reading
+        check(chain, evidence, measure)
+
+    judge(1000, 500, 300, 290)
+    with pytest.raises(LimitExceeded, match=rf"^target01, target02: storage\.chain\.target\.{word} is 0\.1 fraction"):
+        judge(1000, 100, 100, 100)
+    with pytest.raises(LimitExceeded, match=rf"^shared01, shared02: storage\.chain\.shared\.{word} is 0\.2 fraction"):
+        judge(1000, 900, 180, 10)
+    with pytest.raises(LimitExceeded, match=rf"^container01, .*: storage\.chain\.container\.{word} is 0\.25 fraction"):
+        judge(1000, 900, 800, 200)
+    table = next(item for item in evidence.items if item.name == f"the chain, {word}").content
+    assert "target        500.0 MiB/s    0.50 of the layer below" in table
+
+
+def test_a_moment_of_trouble_does_not_make_a_layer_slow(evidence: Evidence, measure: Measurements) -> None:
+    Chain([link("disk", 1000), link("shared", 10, 900, 900)]).judge(task041.WRITE, evidence, measure)
+
+
+def test_the_devices_below_confirm_what_fio_on_the_nodes_cannot_see() -> None:
+    reports = {
+        name: (FioReport(name, "fio-3.39", claimed * MIB, 1.0, 1), Result((), 0, node=name))
+        for name, claimed in (("node01", 300), ("node02", 100))
+    }
+    found = confirmed(reports, Moved(10, 10), Moved(30, 410))
+    assert [report.device_write_mib for report, _ in found.values()] == [300, 100]
+    assert task041.claimed_but_not_moved(found["node01"][0]) == ""
+    memory = confirmed(reports, Moved(10, 10), Moved(30, 30))
+    assert task041.claimed_but_not_moved(memory["node02"][0]) == (
+        "node02: fio claims 100 MiB, but the devices below moved 5 MiB"
+    )
+
+
+def test_scaling_over_three_nodes_is_measured_at_two(evidence: Evidence, measure: Measurements) -> None:
+    config = beegfs_config()
+    third = config.nodes[2].model_copy(update={"name": "node03", "address": config.nodes[2].address + 1})
+    config = config.model_copy(update={"nodes": (*config.nodes, third)})
+    answers = {("mkdir",): "", ("rm",): "", ("fio",): fio({"seq-write": 100})}
+    alone = Storage(fake_cluster({"*": answers}, config=config))
+    whole = task041.Compared(290, 1000, (), ())
+    task041.test_scaling(alone, whole, SCRATCH, evidence, measure)
+    assert [(item.node, round(item.value, 2)) for item in measure.items] == [
+        ("node01, node02", 1.0),
+        ("node01, node02, node03", 0.97),
+    ]
 
 
 def test_scaling_needs_two_nodes(evidence: Evidence, measure: Measurements) -> None:
