@@ -18,25 +18,34 @@ __all__ = [
     "claim",
     "held",
     "plan",
+    "plan_here",
     "read_host",
     "refusals",
     "release",
+    "starting",
 ]
 
 
+def starting(config: ClusterConfig) -> ClusterConfig:
+    """The cluster without the machines that are left off: those want no device until somebody starts them."""
+    return config.model_copy(update={"nodes": tuple(node for node in config.nodes if node.auto_start)})
+
+
+def plan_here(config: ClusterConfig) -> Plan:
+    """The plan of one cluster on this host as it is now. Reads nothing where no device is named."""
+    if not any(node.devices for node in config.nodes):
+        return Plan((), ())
+    return plan(config, read_host(), held())
+
+
 def refusals(config: ClusterConfig) -> tuple[Refusal, ...]:
-    """Why the devices of a cluster can't be given to its machines here; nothing when they can, or none is named."""
-    return plan(config, read_host(), held()).refusals if _wants_devices(config) else ()
+    """Why the machines of a cluster that start can't be given their devices here; none when they can."""
+    return plan_here(starting(config)).refusals
 
 
 def check(config: ClusterConfig) -> None:
-    """Refuse, before anything is made, devices that can't be had here.
+    """Refuse, before anything is made, devices of machines that start, where they can't be had here.
 
     Raises :class:`~pytest_ai_how.errors.HostError` with every reason.
     """
-    if _wants_devices(config):
-        plan(config, read_host(), held()).demand()
-
-
-def _wants_devices(config: ClusterConfig) -> bool:
-    return any(node.devices for node in config.nodes)
+    plan_here(starting(config)).demand()

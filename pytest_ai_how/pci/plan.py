@@ -87,15 +87,21 @@ class Plan:
             if len({one.owner for one in found}) > 1
         }
 
-    def demand(self) -> None:
-        """Raise :class:`~pytest_ai_how.errors.HostError` with every refusal, when there is one."""
+    @property
+    def error(self) -> HostError | None:
+        """Every refusal as one error."""
         if not self.refusals:
-            return
+            return None
         first = self.refusals[0]
         if len(self.refusals) == 1:
-            raise HostError(first.machine, first.seen, expected=first.expected, cure=first.cure)
+            return HostError(first.machine, first.seen, expected=first.expected, cure=first.cure)
         lines = "".join(f"\n    {one}" for one in self.refusals)
-        raise HostError(HOST, f"{len(self.refusals)} reasons why machines can't be given their PCI devices{lines}")
+        return HostError(HOST, f"{len(self.refusals)} reasons why machines can't be given their PCI devices{lines}")
+
+    def demand(self) -> None:
+        """Raise :attr:`error`, when there is one."""
+        if self.error is not None:
+            raise self.error
 
 
 def plan(configs: ClusterConfig | Sequence[ClusterConfig], host: Host, claims: Iterable[Claim] = ()) -> Plan:

@@ -6,7 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -17,11 +17,14 @@ from pytest_ai_how.config.capabilities import CAPABILITIES, declared_absent
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver, HostFacts
 from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.lease.files import remove_tree
 from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
 from pytest_ai_how.report.words import first_line
+from pytest_ai_how.skin.absent import AbsentDriver
 from pytest_ai_how.skin.crew import Crew, Orders
 from pytest_ai_how.skin.keys import ADDED, CREW, DISTRIBUTION, ORDERED
 from pytest_ai_how.skin.ledger import DURATIONS, Ledger
@@ -39,6 +42,8 @@ class Controller:
         self._pytest_config, self._settings, self._config = pytest_config, settings, config
         self._orders: Orders | None = None
         self._facts = HostFacts("")
+        self._driver: Driver | None = None
+        self._why_no_machines: AiHowError | None = None
         self._crew: Crew | None = None
         self._ledger: Ledger | None = None
         self._report: RunReport | None = None
@@ -62,21 +67,60 @@ class Controller:
             raise
 
     def _start(self) -> None:
-        hook = self._pytest_config.hook
-        driver: Driver = hook.pytest_ai_how_driver(config=self._config, progress=Silent())
-        self._facts = driver.facts()
+        driver, wanted = self._choose()
         self._orders = self._decide(driver)
         if self._settings.plan:
             return
-        lease = Lease.acquire(self._config.name, self._orders.run_id, claim(self._config, driver))
+        lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
         # Known at once, so that whatever happens next, it is given back.
         self._crew = Crew(self._pytest_config, self._orders, lease, driver)
         if not lease.attached:
-            driver.check(self._config)
+            self._judge(driver)
         self._orders.parts.mkdir(parents=True)
         self._ledger = Ledger(self._orders, self._pytest_config, self._crew.redactor)
         self._pytest_config.stash[CREW] = self._crew
         self._former_handler = signal.signal(signal.SIGTERM, _interrupt)
+
+    def _choose(self) -> tuple[Driver, Claim]:
+        """The driver, and what it would make; one that can't be had here is no driver, which some runs can do without.
+
+        A plan asks for no fingerprint: images that are not there are part of what it says.
+        """
+        config = self._config
+        driver: Driver | None = None
+        try:
+            driver = self._pytest_config.hook.pytest_ai_how_driver(config=config, progress=Silent())
+            assert driver is not None  # our own implementation of the hook returns one or raises
+            self._facts = driver.facts()
+            wanted = Claim() if self._settings.plan else claim(config, driver)
+        except AiHowError as error:
+            driver = AbsentDriver(driver.name if driver else config.driver, error)
+            self._facts = driver.facts()
+            wanted = Claim() if self._settings.plan else claim(config, driver)
+        self._driver = driver
+        return driver, wanted
+
+    def _judge(self, driver: Driver) -> None:
+        """Refuse what can't work here: at once for workers, who collect for themselves, else once it is wanted."""
+        try:
+            driver.check(self._config)
+        except AiHowError as error:
+            if self._pytest_config.pluginmanager.has_plugin("dsession"):
+                raise
+            self._why_no_machines = error
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Where no machine can be made, refuse a run in which a test wants one, before anything is made or reported."""
+        if self._why_no_machines is None or not any("bringup" in _fixtures(item) for item in session.items):
+            return
+        assert self._orders is not None  # the session has started
+        self._ledger = None
+        self._abandon()
+        remove_tree(self._orders.folder)
+        with suppress(OSError):  # others' reports are in it
+            self._orders.folder.parent.rmdir()
+        raise pytest.UsageError(str(self._why_no_machines)) from self._why_no_machines
 
     def _decide(self, driver: Driver) -> Orders:
         run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
@@ -138,7 +182,8 @@ class Controller:
         reporter = self._pytest_config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.section("plan")
-            for line in plan(self._orders, session.items, durations):
+            assert self._driver is not None  # chosen before the orders were given
+            for line in plan(self._orders, self._driver, session.items, durations):
                 reporter.write_line(line)
         return True
 
@@ -221,6 +266,12 @@ class Controller:
         # A cluster that was up before us, and that nobody has used, is left as it was found.
         with _undisturbed():
             crew.lease.release(keep="always" if crew.lease.attached else "never")
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    """The fixtures that a test asks for, those of its fixtures included."""
+    names: Sequence[str] = getattr(item, "fixturenames", ())
+    return names
 
 
 def kept_line(config: ClusterConfig, cluster: str) -> str:

@@ -6,43 +6,80 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from pytest_ai_how import pci
 from pytest_ai_how.catalogue import load_catalogue
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.report.words import duration
+from pytest_ai_how.skin.absent import refusals
 from pytest_ai_how.skin.crew import Orders
 from pytest_ai_how.skin.marks import ids_of, requirements
 
 _NO_TASK = "no task"
 
 
-def plan(orders: Orders, items: Sequence[pytest.Item], durations: Mapping[str, float]) -> list[str]:
-    """The plan in lines. Nothing is contacted; images are looked up in the cache."""
+def plan(orders: Orders, driver: Driver, items: Sequence[pytest.Item], durations: Mapping[str, float]) -> list[str]:
+    """The plan in lines. No machine is contacted; images are looked up in the cache, devices in /sys."""
     refused = {item: why for item in items if (why := _why_not(orders, item))}
     return [
-        f"cluster {orders.config.name}, driver {orders.driver}",
-        *_machines(orders.config),
-        *(_images(orders.config) if orders.driver != "ssh" else ["nothing is made: the machines exist already"]),
+        *plan_of_cluster(orders.config, driver),
         "",
         *_tasks([item for item in items if item not in refused], durations),
         *_refused(refused),
     ]
 
 
+def plan_of_cluster(config: ClusterConfig, driver: Driver) -> list[str]:
+    """What would be made of one cluster, and why it can't be made here."""
+    exist = driver.name == "ssh"
+    return [
+        f"cluster {config.name}, driver {driver.name}",
+        *_machines(config),
+        *(["nothing is made: the machines exist already"] if exist else _images(_by(driver, config))),
+        *_impossible(config, driver),
+    ]
+
+
+def _by(driver: Driver, config: ClusterConfig) -> ClusterConfig:
+    return config.model_copy(update={"driver": driver.name})
+
+
 def _machines(config: ClusterConfig) -> Iterator[str]:
+    devices = pci.plan_here(config)
     for node in config.nodes:
         gpus = f", {node.gpus.count} {node.gpus.kind} GPUs" if node.gpus else ""
-        yield f"  {node.name}  {node.address}  {', '.join(node.roles)}: {node.cpus} CPUs, {node.memory} MiB{gpus}"
+        off = "" if node.auto_start else "; defined and left off"
+        yield f"  {node.name}  {node.address}  {', '.join(node.roles)}: {node.cpus} CPUs, {node.memory} MiB{gpus}{off}"
+        for assignment in devices.of(config.name, node.name):
+            yield f"    device {assignment}"
+        for mount in node.virtiofs:
+            yield f"    directory {mount.source} at {mount.mount}{', read only' if mount.read_only else ''}"
+
+
+def _impossible(config: ClusterConfig, driver: Driver) -> Iterator[str]:
+    """What can't be done on this host: what the driver refuses, each device, and devices of machines that are off."""
+    devices = pci.plan_here(pci.starting(config))
+    for error in refusals(driver, config):
+        if str(error) != str(devices.error):
+            first, *rest = str(error).splitlines()
+            yield f"not possible here: {first}"
+            yield from (f"  {line}" for line in rest)
+    for refusal in devices.refusals:
+        yield f"not possible here: {refusal}"
+    for refusal in pci.plan_here(config).refusals:
+        if refusal not in devices.refusals:
+            yield f"not possible here, once it is started: {refusal}"
 
 
 def _images(config: ClusterConfig) -> Iterator[str]:
     from pytest_ai_how.image import image_digest
+    from pytest_ai_how.image.needed import images_of, origin
     from pytest_ai_how.image.store import Store
 
-    names = ["node", *(config.containers.images if config.containers.runtime != "none" else ())]
-    for name in names:
+    for name in images_of(config):
         try:
-            there = Store().find(name, image_digest(name))
+            there = Store().find(name, image_digest(name, origin(config)))
         except AiHowError as error:
             yield f"  image {name}: {error}"
             continue

@@ -42,7 +42,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("cluster", "the cluster to validate: a shipped name (local) or a YAML file", metavar="NAME|FILE"),
+    Option("cluster", "the cluster to validate: a shipped name, a YAML file, or one of FILE/NAME", metavar="NAME|FILE"),
     Option("cluster-keep", "whether the cluster stays after the run (default: never)", choices=KEEP),
     Option("plan", "say what would be made and run, then stop"),
     Option("allow-disruptive", "run disruptive checks on a cluster that we did not make, too"),
@@ -119,7 +119,9 @@ def _judge(config: pytest.Config, option: Option, text: str, origin: str) -> Non
 
 
 def _is_file(cluster: str) -> bool:
-    return "/" in cluster or cluster.endswith((".yaml", ".yml"))
+    from pytest_ai_how.config.reference import names_a_file
+
+    return bool(cluster) and names_a_file(cluster)
 
 
 def _absolute(config: pytest.Config, text: str, origin: str) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.config.loader import load_config, load_configs
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.limits import load_limits
@@ -14,6 +14,7 @@ from pytest_ai_how.skin.controller import Controller
 from pytest_ai_how.skin.crew import Crew, Orders
 from pytest_ai_how.skin.keys import ADDED, CLUSTER, CREW
 from pytest_ai_how.skin.own import OwnAnswers
+from pytest_ai_how.skin.plan_all import PlanOfAll
 from pytest_ai_how.skin.runner import Runner
 from pytest_ai_how.skin.settings import Settings
 
@@ -28,8 +29,14 @@ def start(config: pytest.Config, settings: Settings) -> None:
             "python -O drops assertions, and with them the checks\n  do: run without -O and PYTHONOPTIMIZE"
         )
     try:
+        clusters = load_configs(settings.cluster)
+        for one in clusters:
+            load_limits(settings.limits or one.limits)
+        if len(clusters) > 1 and settings.plan:
+            config.pluginmanager.register(OwnAnswers(config), "ai_how_own")
+            config.pluginmanager.register(PlanOfAll(config, settings.cluster, clusters), "ai_how_plan")
+            return
         cluster = load_config(settings.cluster)
-        load_limits(settings.limits or cluster.limits)
     except AiHowError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[CLUSTER] = cluster

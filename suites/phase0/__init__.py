@@ -1,0 +1,1 @@
+"""Foundation: configuration, host and images are sound, before anything boots. Makes no machine."""
