@@ -30,9 +30,9 @@ from pytest_ai_how.shell import Result
 from ..phase6._inventory import inventory
 from ..phase6._nested import as_yaml, changed, environment, execute, free
 from ..phase6._slurm_units import boot
-from .payloads.fails_at_node01 import LAST
+from .runs.fails_at_node01 import LAST
 
-PAYLOADS = Path(__file__).parent / "payloads"
+RUNS = Path(__file__).parent / "runs"
 ON, OFF = "controller", "node01"
 # Seconds: what an emulated machine takes, ten times; and what a killed run is given to be made so far.
 _WITHIN, _MADE = 600.0, 300.0
@@ -221,9 +221,9 @@ def prepared(config: ClusterConfig, driver: Driver, folder: Path, run_id: str, c
     made = Small(config, driver, folder, run_id)
     made.file.write_text(as_yaml(config))
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\npython_files = cluster_runs.py\n")
-    shutil.copyfile(PAYLOADS / "cluster_runs.py", folder / "cluster_runs.py")
+    shutil.copyfile(RUNS / "cluster_runs.py", folder / "cluster_runs.py")
     if conftest:
-        shutil.copyfile(PAYLOADS / conftest, folder / "conftest.py")
+        shutil.copyfile(RUNS / conftest, folder / "conftest.py")
     return made
 
 

@@ -10,11 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_ai_how.drivers.libvirt import api
+from pytest_ai_how.drivers.libvirt.daemon import running_daemon
 from pytest_ai_how.errors import HostError
 from pytest_ai_how.lease.processes import process
 from pytest_ai_how.lease.state import cookie, private_folder, state_home
 
 _NET = Path("/sys/class/net")
+# VIR_DOMAIN_START_PAUSED (libvirt/libvirt-domain.h): it has a process and does nothing.
+_PAUSED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ def witnesses(cluster: str) -> Iterator[tuple[Witness, ...]]:
     """
     with ExitStack() as stack:
         found = [stack.enter_context(_machine(f"{cluster}x")), stack.enter_context(_folder(f"{cluster}x"))]
+        if uri := "" if api.lacks_libvirt() else running_daemon():
+            found.append(stack.enter_context(_domain(f"{cluster}x", uri)))
         if os.geteuid() == 0:
             found.append(stack.enter_context(_bridge(f"fw-{cluster}"[:15])))
         yield tuple(found)
@@ -75,6 +81,27 @@ def _folder(name: str) -> Iterator[Witness]:
         yield Witness("cluster's folder", now(), now)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _domain(name: str, uri: str) -> Iterator[Witness]:
+    xml = (
+        f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory>"
+        "<os><type arch='x86_64'>hvm</type></os></domain>"
+    )
+    with api.connected(uri) as connection:
+        made = connection.createXML(xml, _PAUSED)
+        uuid = made.UUIDString()
+
+        def now() -> str:
+            found = api.find_domain(connection, uuid)
+            return f"domain {found.name()}, number {found.ID()}, state {found.state()[0]}" if found else "gone"
+
+        try:
+            yield Witness("libvirt's domain", now(), now, (f"domain {name} in libvirt",))
+        finally:
+            if api.find_domain(connection, uuid):
+                made.destroy()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from . import _lives
 from ._lives import Again, Crowd, End, Interrupted, Stop
 from ._small import Small, both_on, prepared, small_config
-from .payloads.cluster_runs import WORKERS
+from .runs.cluster_runs import WORKERS
 
 if TYPE_CHECKING:
     from pytest_ai_how.bringup import Bringup

@@ -10,7 +10,7 @@ from pytest_ai_how.report.measurements import Measurements
 from ..phase6._inventory import difference
 from ._lives import End, Interrupted, Stop
 from ._small import OFF, ON
-from .payloads.fails_at_node01 import FAILS
+from .runs.fails_at_node01 import FAILS
 from .test_task035_start import differences, duplicates
 
 pytestmark = [pytest.mark.requires("owned"), pytest.mark.disruptive, pytest.mark.xdist_group("TASK-035")]

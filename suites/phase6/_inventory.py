@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_ai_how.drivers.libvirt import api
+from pytest_ai_how.drivers.libvirt.daemon import running_daemon
+from pytest_ai_how.drivers.libvirt.names import owner_in
 from pytest_ai_how.drivers.machines.network import host_links
 from pytest_ai_how.lease.files import mounts
 from pytest_ai_how.lease.kernel import hierarchies, marked_cgroups
@@ -23,8 +26,11 @@ _NSPAWN = Path("/run/systemd/nspawn")
 
 
 def inventory(cluster: str) -> frozenset[str]:
-    """The host's mounts, loop devices, network interfaces, control groups, and the cluster's processes and files."""
-    return frozenset([*_paths(cluster), *_interfaces(host_links(), cluster), *_groups(cluster), *_marked(cluster)])
+    """The host's mounts, loop devices, network interfaces, control groups, what its libvirt knows, and the cluster's
+    processes and files.
+    """
+    links = _interfaces(host_links(), cluster)
+    return frozenset([*_paths(cluster), *links, *_groups(cluster), *_libvirt(cluster), *_marked(cluster)])
 
 
 def difference(before: Iterable[str], after: Iterable[str]) -> list[str]:
@@ -67,6 +73,21 @@ def _groups(cluster: str) -> Iterator[str]:
             if group.is_dir() and not _of_another_alias(group.name, cluster):
                 yield f"control group {group}"
     yield from (f"control group {path}" for path in marked_cgroups(cookie(cluster)))
+
+
+def _libvirt(cluster: str) -> Iterator[str]:
+    """What a daemon that runs on this host knows. One of a cluster's own is gone with its processes and files."""
+    uri = "" if api.lacks_libvirt() else running_daemon()
+    if not uri:
+        return
+    with api.connected(uri) as connection:
+        found = [("domain", one) for one in connection.listAllDomains()]
+        found += [("network", one) for one in connection.listAllNetworks()]
+        found += [("storage pool", one) for one in connection.listAllStoragePools()]
+        for kind, one in found:
+            owner = owner_in(one.XMLDesc()).partition("/")[0]
+            if not _of_another_alias(owner, cluster):
+                yield f"{kind} {one.name()} in libvirt"
 
 
 def _marked(cluster: str) -> Iterator[str]:

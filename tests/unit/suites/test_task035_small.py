@@ -15,7 +15,7 @@ from pytest_ai_how.errors import AiHowError, LeaseError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.processes import process
 from suites.phase4 import _small, _witness
-from suites.phase4.payloads.fails_at_node01 import Failing
+from suites.phase4.runs.fails_at_node01 import Failing
 from tests.fakes import Switchboard
 
 from .task035_fakes import small
