@@ -11,6 +11,9 @@ from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import DeadlineExceeded, ProvisionError
 
 _TAIL = 15
+# Seconds. Each connection starts a process in the machine before the banner comes. One that is given up and made anew
+# every second keeps a slow machine so busy with starting them that none ever gets so far.
+_CONNECT, _BANNER = 1.0, 30.0
 
 
 def await_ssh(
@@ -23,7 +26,8 @@ def await_ssh(
 
     def answers() -> bool:
         try:
-            with socket.create_connection((str(node.address), 22), timeout=1.0) as connection:
+            with socket.create_connection((str(node.address), 22), timeout=_CONNECT) as connection:
+                connection.settimeout(_BANNER)
                 return connection.recv(4) == b"SSH-"
         except OSError:
             if why := ended():
