@@ -36,7 +36,7 @@ from tests.readme import (
 )
 
 PAGE = README.read_text(encoding="utf-8")
-SUBCOMMANDS = ("up", "status", "ssh", "exec", "down", "reap", "images", "report", "compare")
+SUBCOMMANDS = ("up", "status", "ssh", "exec", "down", "reap", "images", "report", "compare", "inventory")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_command_is_run_by_a_test_or_says_why_not() -> None:
 
 
 def test_the_page_is_short_and_finished() -> None:
-    assert len(PAGE.splitlines()) <= 300
+    assert len(PAGE.splitlines()) <= 340
     (table,) = re.findall(r"^\| measured on .*\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     rows = [line.split("|")[2].strip() for line in table.splitlines()]
     assert len(rows) >= 5
@@ -91,6 +91,16 @@ def test_the_plan_of_an_existing_cluster_says_that_nothing_is_made(shell: Shell)
     assert "nothing is made: the machines exist already" in said
     assert re.search(r"^\d+ tests would run", said, re.MULTILINE), said
     assert "absent: owned: driver is ssh" in said
+
+
+def test_the_plan_of_the_workstation_says_what_this_machine_lacks(shell: Shell) -> None:
+    _, said = shell.run("pytest --pyargs pytest_ai_how.suites.phase0 --cluster=workstation --plan")
+    for cluster in ("hpc-cluster", "cloud-cluster"):
+        assert re.search(rf"^cluster {cluster}, driver libvirt$", said, re.MULTILINE), said
+    assert "device 0000:01:00.0 is named by 2 machines: held by hpc-cluster/compute-01 from its start" in said
+    lacking = {*re.findall(r"^not possible here(?:, once it is started)?: ([\w-]+): ", said, re.MULTILINE)}
+    has_all = Path("/sys/bus/pci/devices/0000:01:00.0").exists() and Path("/sys/bus/pci/devices/0000:07:00.0").exists()
+    assert has_all or lacking & {"localhost", "compute-01", "compute-02"}, said
 
 
 def test_the_sample_cluster_is_valid_and_takes_its_environment(shell: Shell) -> None:
@@ -202,7 +212,7 @@ def test_verdicts_fixtures_and_marks_of_the_page_are_those_of_the_code() -> None
     assert "`not selected`" in PAGE
     for one in RunVerdict:
         assert f"`{one.value}`" in PAGE
-    (sentence,) = re.findall(r"A check is a function over fixtures: (.*?)\. The mark", PAGE, re.DOTALL)
+    (sentence,) = re.findall(r"A check is a function over fixtures: (.*?)\.\sThe\smark", PAGE, re.DOTALL)
     defined = {
         node.name
         for module in pytest_plugins
