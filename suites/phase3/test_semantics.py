@@ -66,7 +66,9 @@ def test_file_operations(storage: Storage, scratch: str, evidence: Evidence) -> 
     nodes = storage.cluster.on("compute")
     for node in nodes:
         folder = f"{scratch}/{node.name}"
-        node.run("mkdir", folder)
+        made = bounded(node, "mkdir", folder)
+        evidence.result(made)
+        assert made.ok, f"{node.name}: can't make {folder}: {made.stderr.strip() or 'hung'}"
         seen = tell(node, "posix.py", folder, evidence=evidence)
         wrong = {name: seen.get(name) for name, wanted in POSIX.items() if seen.get(name) != wanted}
         first = next(iter(wrong), "")

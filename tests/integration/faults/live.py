@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -105,6 +105,7 @@ class Live:
         """Call a check and return its verdict, as the plugin would give it."""
         evidence = Evidence()
         known: dict[str, Any] = {
+            "cluster": self.cluster,
             "slurm": self.slurm,
             "registry": Registry(self.cluster),
             "storage": Storage(self.cluster),
@@ -112,10 +113,19 @@ class Live:
             "built_images": tuple(ensure_images(["base"], Silent()).values()),
             "evidence": evidence,
             "measure": Measurements(load_limits("local"), evidence),
+            "limits": load_limits("local"),
             "run_id": uuid.uuid4().hex[:8],
         }
+        wanted = inspect.signature(check).parameters
+        with ExitStack() as stack:
+            if "scratch" in wanted:
+                known["scratch"] = known["storage"].scratch(known["run_id"])
+                stack.callback(known["storage"].discard, known["scratch"])
+            return self._verdict(check, {name: known[name] for name in wanted}, evidence)
+
+    def _verdict(self, check: Check, wanted: dict[str, Any], evidence: Evidence) -> Verdict:
         try:
-            check(**{name: known[name] for name in inspect.signature(check).parameters})
+            check(**wanted)
         except LimitExceeded as error:
             return Verdict("figure", str(error))
         except AssertionError as error:

@@ -37,7 +37,7 @@ LEFT = "node01/hard f 640 1 65534 5\nnode02/hard f 640 1 65534 5\n"
 
 def posix(seen: object = None, left: str = LEFT) -> Rules:
     answer = json.dumps(semantics.POSIX if seen is None else seen)
-    return [(("mkdir",), ""), (says("python3 -"), answer), (says("find"), left)]
+    return [(says("mkdir"), ""), (says("python3 -"), answer), (says("find"), left)]
 
 
 @pytest.mark.seen_to_fail("STO-12")
@@ -54,10 +54,13 @@ def test_file_operations_that_are_wrong(evidence: Evidence) -> None:
     with pytest.raises(AssertionError, match=r"^controller: sees \['node01/hard f 644 1 65534 5'\] in /mnt/shared"):
         check(storage({"*": posix(), "controller": posix(left="node01/hard f 644 1 65534 5\n")}), SCRATCH, evidence)
     died = Result((), 1, stderr="Traceback\nOSError: [Errno 5] Input/output error\n")
+    refused = Result((), 1, stderr="mkdir: cannot create directory: Read-only file system\n")
+    with pytest.raises(AssertionError, match=r"^node01: can't make /mnt/shared/\S+/node01: mkdir: .* Read-only"):
+        check(storage({"*": [(says("mkdir"), refused)]}), SCRATCH, evidence)
     with pytest.raises(AssertionError, match=r"^node01: posix.py ended with 1: OSError: \[Errno 5\] Input/output"):
-        check(storage({"*": [(("mkdir",), ""), (says("python3"), died)]}), SCRATCH, evidence)
+        check(storage({"*": [(says("mkdir"), ""), (says("python3"), died)]}), SCRATCH, evidence)
     with pytest.raises(AssertionError, match=r"^node01: posix.py hung on the shared file system and was killed"):
-        check(storage({"*": [(("mkdir",), ""), (says("python3"), KILLED)]}), SCRATCH, evidence)
+        check(storage({"*": [(says("mkdir"), ""), (says("python3"), KILLED)]}), SCRATCH, evidence)
 
 
 class Files:
