@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_ai_how.config.models import ClusterConfig
     from pytest_ai_how.report.evidence import Evidence
     from pytest_ai_how.report.measurements import Measurements
@@ -27,6 +29,7 @@ ADDED: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
 
 # of a test item
 TRIAL: pytest.StashKey[Trial] = pytest.StashKey()
+CONSOLES: pytest.StashKey[Mapping[str, int]] = pytest.StashKey()
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 MEASUREMENTS: pytest.StashKey[Measurements] = pytest.StashKey()
 PLAIN_ID: pytest.StashKey[str] = pytest.StashKey()

@@ -13,6 +13,7 @@ MARKS = (
     "requires(*capabilities): not applicable where the cluster lacks one of them",
     "exclusive(*services): nothing else of the run uses the cluster, or these services of it, meanwhile",
     "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
+    "panics: the test makes a machine's kernel panic on purpose, so that it does not fail of it",
     "disruptive: breaks something on purpose: exclusive, after all who use the same, only on a cluster that we made",
 )
 #: What a service that a mark names may be called: it becomes the name of a lock's file.

@@ -22,6 +22,7 @@ from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
 from pytest_ai_how.skin.trial import Blocked, Trial, clean, judge
 from pytest_ai_how.skin.turns import Use, group_those_alone, rank, use_of
+from pytest_ai_how.skin.watch import Watch
 from pytest_ai_how.skin.written import checks_under
 
 # Verdicts that pytest has no outcome for: the line that stands for the traceback.
@@ -46,6 +47,10 @@ class Runner:
     @property
     def _crew(self) -> Crew:
         return self._config.stash[CREW]
+
+    @property
+    def _watch(self) -> Watch:
+        return Watch(self._crew)
 
     @property
     def _catalogue(self) -> Catalogue:
@@ -149,6 +154,7 @@ class Runner:
         # Who judges the run waits for others, which may want the cluster alone.
         use = self._use(item)
         with nullcontext() if _closing(item) else self._crew.lease.using(use.alone, use.services):
+            self._watch.begin(item)
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -209,6 +215,9 @@ class Runner:
                 return None
             del report.wasxfail
             verdict, reason = Verdict.BROKEN, NEVER_XFAIL
+        elif crash := self._watch.crash(item):
+            also = f"\n{judge(call.excinfo.value, trial, call.when)[1]}" if call.excinfo else ""
+            verdict, reason = Verdict.FAILED, f"{crash}{also}"
         elif call.excinfo is not None:
             verdict, reason = judge(call.excinfo.value, trial, call.when)
         elif found := _doubt(trial, item, call.when):
@@ -216,6 +225,8 @@ class Runner:
         else:
             return None
         was_red = report.outcome == "failed"
+        if verdict in (Verdict.FAILED, Verdict.BROKEN):
+            self._watch.attach(item)
         if verdict is not Verdict.NOT_APPLICABLE:
             report.outcome = "failed"
         if verdict in _IN_WORDS or not (was_red or verdict is Verdict.NOT_APPLICABLE):

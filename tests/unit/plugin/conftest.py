@@ -15,6 +15,8 @@ import pytest
 # The plugin under test must not get its options from the session that tests it.
 CONFTEST = """
 import os
+from pathlib import Path
+
 import pytest
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import HostError, ProvisionError
@@ -43,6 +45,18 @@ class FakeDriver:
 
     def secrets(self, config):
         return (b"open-sesame-1234",)
+
+    def state(self, config, node):
+        return "running"
+
+    def stop(self, config, node, *, force=False, within=60.0):
+        raise ProvisionError(node, "is only pretended")
+
+    start = stop
+
+    def consoles(self, config):
+        names = [node.name for node in config.nodes]
+        return {name: Path(os.environ["FAKE_LOG"]).with_name(name + ".console") for name in names}
 
     def transport(self, config, node):
         return FakeTransport(node, {"uname -n": node + "\\n", "true": "", "false": "", "hostname": node + "\\n"})
