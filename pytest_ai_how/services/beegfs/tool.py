@@ -19,11 +19,15 @@ from pytest_ai_how.shell import Result
 
 # --node-type takes these (common/beegfs/nodetype.go).
 _TYPES: Mapping[Kind, str] = {"management": "management", "metadata": "meta", "storage": "storage"}
+# Machines of ours read here where the management daemon is and how to talk to it (templates/beegfs-tool.j2);
+# elsewhere the tool finds out by the client that is mounted.
+_ENVIRONMENT = "/etc/ai-how/beegfs-tool"
+_RUN = f'[ ! -r {_ENVIRONMENT} ] || . {_ENVIRONMENT}; exec "$@"'
 _PATTERN = re.compile(r"(?P<pattern>.+) \(\d+x(?P<chunk>\d+)\)")
 
 
 class BeegfsTool:
-    """``beegfs`` on one machine, which finds the management daemon by the client that is mounted there."""
+    """``beegfs`` on one machine."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -54,7 +58,7 @@ class BeegfsTool:
         return tuple(found), told
 
     def _ask(self, *argv: str) -> Result:
-        told = bounded(self.node, "beegfs", *argv, "--output", "ndjson", "--raw")
+        told = bounded(self.node, "sh", "-c", _RUN, "sh", "beegfs", *argv, "--output", "ndjson", "--raw")
         if not told.ok:
             raise CommandError(told)
         return told

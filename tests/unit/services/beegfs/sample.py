@@ -89,7 +89,8 @@ def ctl(words: str) -> Matcher:
     """A command of the tools, without the bound around it."""
 
     def fits(argv: tuple[str, ...]) -> bool:
-        return " ".join(argv[3:]).startswith(words)
+        after = argv.index("beegfs") if "beegfs" in argv else 3
+        return " ".join(argv[after:]).startswith(words)
 
     fits.__name__ = words
     return fits
