@@ -11,6 +11,7 @@ from pytest_ai_how.catalogue import load_catalogue
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.lease.reap import status
 from pytest_ai_how.report.words import duration
 from pytest_ai_how.skin.absent import refusals
 from pytest_ai_how.skin.crew import Orders
@@ -32,21 +33,31 @@ def plan(orders: Orders, driver: Driver, items: Sequence[pytest.Item], durations
 
 def plan_of_cluster(config: ClusterConfig, driver: Driver) -> list[str]:
     """What would be made of one cluster, and why it can't be made here."""
-    exist = driver.name == "ssh"
+    by_driver = config.model_copy(update={"driver": driver.name})
+    try:
+        devices, starting = pci.plan_here(config), pci.plan_here(pci.starting(config))
+        unknown: tuple[AiHowError, ...] = ()
+    except AiHowError as error:  # the record of another cluster, which may hold a device, can't be read
+        devices, starting, unknown = pci.Plan((), ()), pci.Plan((), ()), (error,)
+    there = status(config.name)
+    # Its bridge and its memory are taken by itself.
+    found: Sequence[AiHowError] = () if there.condition in ("kept", "in use") else refusals(driver, config)
+    refused = [error for error in found if str(error) not in map(str, (starting.error, *unknown))]
+    later = [refusal for refusal in devices.refusals if refusal not in starting.refusals]
     return [
-        f"cluster {config.name}, driver {driver.name}",
-        *_machines(config),
-        *(["nothing is made: the machines exist already"] if exist else _images(_by(driver, config))),
-        *_impossible(config, driver),
+        f"cluster {config.name}, driver {driver.name}" + (f"; {there.condition}" if there.record else ""),
+        *_machines(config, devices),
+        *(["nothing is made: the machines exist already"] if driver.name == "ssh" else _images(by_driver)),
+        *(f"not possible here: {_indented(str(one))}" for one in (*refused, *unknown, *starting.refusals)),
+        *(f"not possible here, once it is started: {one}" for one in later),
     ]
 
 
-def _by(driver: Driver, config: ClusterConfig) -> ClusterConfig:
-    return config.model_copy(update={"driver": driver.name})
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
 
 
-def _machines(config: ClusterConfig) -> Iterator[str]:
-    devices = pci.plan_here(config)
+def _machines(config: ClusterConfig, devices: pci.Plan) -> Iterator[str]:
     for node in config.nodes:
         gpus = f", {node.gpus.count} {node.gpus.kind} GPUs" if node.gpus else ""
         off = "" if node.auto_start else "; defined and left off"
@@ -55,21 +66,6 @@ def _machines(config: ClusterConfig) -> Iterator[str]:
             yield f"    device {assignment}"
         for mount in node.virtiofs:
             yield f"    directory {mount.source} at {mount.mount}{', read only' if mount.read_only else ''}"
-
-
-def _impossible(config: ClusterConfig, driver: Driver) -> Iterator[str]:
-    """What can't be done on this host: what the driver refuses, each device, and devices of machines that are off."""
-    devices = pci.plan_here(pci.starting(config))
-    for error in refusals(driver, config):
-        if str(error) != str(devices.error):
-            first, *rest = str(error).splitlines()
-            yield f"not possible here: {first}"
-            yield from (f"  {line}" for line in rest)
-    for refusal in devices.refusals:
-        yield f"not possible here: {refusal}"
-    for refusal in pci.plan_here(config).refusals:
-        if refusal not in devices.refusals:
-            yield f"not possible here, once it is started: {refusal}"
 
 
 def _images(config: ClusterConfig) -> Iterator[str]:
@@ -81,7 +77,7 @@ def _images(config: ClusterConfig) -> Iterator[str]:
         try:
             there = Store().find(name, image_digest(name, origin(config)))
         except AiHowError as error:
-            yield f"  image {name}: {error}"
+            yield f"  image {name}: {_indented(str(error))}"
             continue
         yield f"  image {name}: {there.path if there else 'to be built'}"
 

@@ -54,6 +54,25 @@ def test_a_plan_says_what_is_not_possible_and_is_a_plan(site: Site) -> None:
     assert not (site.folder / "reports").exists()
 
 
+def test_a_cluster_that_is_up_is_not_in_its_own_way(site: Site) -> None:
+    site.test(NEEDS)
+    assert site.run("--cluster-keep=always").status == 0
+    done = site.run("--plan", FAKE_CHECK="1")
+    assert (done.status, done.text.count("not possible")) == (0, 0)
+    assert "\ncluster plug, driver nspawn; kept\n" in done.text
+
+
+def test_a_plan_where_nobody_can_tell_who_has_a_device(site: Site) -> None:
+    site.test(NEEDS_NONE)
+    (site.folder / "two.yaml").write_text(SEVERAL)
+    other = site.state / "pytest-ai-how" / "other"
+    other.mkdir(parents=True)
+    (other / "journal.jsonl").write_text("rubbish\n")
+    done = site.run("--plan", cluster="two.yaml/one")
+    assert done.status == 0
+    assert f"not possible here: {other}/journal.jsonl:1: not JSON" in done.text
+
+
 def test_a_run_that_needs_no_machine_does_without_a_driver(site: Site) -> None:
     """Of a host that can't make the cluster, that which can be told is told."""
     site.test(NEEDS_NONE)
