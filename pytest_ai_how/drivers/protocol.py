@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, VirtiofsMount
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.node import Node
 from pytest_ai_how.transport.protocol import Transport
 
 #: Of one machine: it runs; it was made and does not run; there is none.
@@ -64,6 +65,14 @@ class Refuses(Protocol):
 
 
 @runtime_checkable
+class Directories(Protocol):
+    """A driver whose machines mount directories of this host."""
+
+    def mounts(self, config: ClusterConfig, node: str) -> Sequence[VirtiofsMount]:
+        """What the machine mounts, the shared file system first where it is one; ``source`` is a path of this host."""
+
+
+@runtime_checkable
 class Power(Protocol):
     """A driver whose machines can be switched off and on one by one: what faults and life-cycle checks need.
 
@@ -84,3 +93,11 @@ class Power(Protocol):
 
     def consoles(self, config: ClusterConfig) -> Mapping[str, Path]:
         """The file that holds each machine's console since it was made, by node."""
+
+
+@runtime_checkable
+class Deploys(Protocol):
+    """A driver that fills the registry after the machines serve the storage that it lies on, not before they boot."""
+
+    def deploy(self, config: ClusterConfig, controller: Node) -> None:
+        """Put the container images into the registry through ``controller``; nothing to do when they are there."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
 from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.drivers.libvirt import api, daemon
 from pytest_ai_how.drivers.libvirt.machine import Machine
@@ -20,6 +20,7 @@ from pytest_ai_how.image.needed import disk_image, origin
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.lease import JOURNAL
 from pytest_ai_how.lease.state import cluster_state
+from pytest_ai_how.node import Node
 from pytest_ai_how.transport.protocol import Transport
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ class LibvirtDriver:
             daemon.start_private(config.name, journal)
         Build(config, machines, journal, images, self._hypervisor(config.name, chosen), chosen).run()
 
+    def deploy(self, config: ClusterConfig, controller: Node) -> None:
+        """Put the container images onto BeeGFS; a directory of this host has them before the machines boot."""
+        from pytest_ai_how.drivers.machines.deploy import deploy_over
+
+        if config.storage.kind == "beegfs":
+            packages = origin(config)
+            deploy_over(controller, config.registry, {one: self._image(one, packages) for one in containers_of(config)})
+
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to ``node`` as root, with the host key that was made for it."""
         from pytest_ai_how.transport.ssh import SshTransport
@@ -155,6 +164,12 @@ class LibvirtDriver:
         found = {node.name: _machine(config, node.name).console for node in config.nodes}
         return {name: path for name, path in found.items() if path.exists()}
 
+    def mounts(self, config: ClusterConfig, node: str) -> tuple[VirtiofsMount, ...]:
+        """The directories of this host that the machine mounts by virtiofs; see :class:`.protocol.Directories`."""
+        from pytest_ai_how.drivers.libvirt.virtiofs import mounts_of
+
+        return mounts_of(config, _node(config, node), _folder(config) / "shared")
+
     def shape(self, config: ClusterConfig, node: str) -> Shape:
         """What the machine is made of, as libvirt tells it; see :class:`.machines.reality.Reality`."""
         from pytest_ai_how.drivers.libvirt.reality import shape
@@ -197,8 +212,8 @@ def labels_for(connection: api.Connection) -> tuple[Label, ...]:
 
 
 def containers_of(config: ClusterConfig) -> tuple[str, ...]:
-    """The container images that are put into the registry before the machines boot."""
-    wanted = config.containers.runtime != "none" and config.storage.kind == "host-directory"
+    """The container images that are put into the registry: before the machines boot, or onto BeeGFS when that runs."""
+    wanted = config.containers.runtime != "none" and config.storage.kind in ("host-directory", "beegfs")
     return config.containers.images if wanted else ()
 
 

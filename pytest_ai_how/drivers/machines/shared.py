@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pytest_ai_how.errors import ProvisionError
 
 # STO-30: the folders of the registry, 0775 root:slurm.
 REGISTRY_FOLDERS = ("ml-frameworks", "custom-images", "base-images", ".registry")
+CATALOG = ".registry/catalog.yaml"
 # Where each of our own images goes.
 PLACES: Mapping[str, str] = {"base": "base-images/base.sif", "pytorch": "ml-frameworks/pytorch.sif"}
 
@@ -64,7 +65,7 @@ def make_registry(root: Path, slurm_group: int) -> None:
 def registry_settings() -> str:
     """The registry's own settings, ``.registry/config.yaml``."""
     layout = [name for name in REGISTRY_FOLDERS if not name.startswith(".")]
-    config = {"version": 1, "layout": layout, "catalog": ".registry/catalog.yaml", "digest": "sha256"}
+    config = {"version": 1, "layout": layout, "catalog": CATALOG, "digest": "sha256"}
     return yaml.safe_dump(config, sort_keys=False)
 
 
@@ -81,8 +82,13 @@ def deploy_images(root: Path, images: Mapping[str, Path], slurm_group: int) -> N
         with target.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         entries.append({"name": name, "file": place, "digest": f"sha256:{digest}", "size": target.stat().st_size})
-    catalog = {"version": 1, "updated": datetime.now(UTC).isoformat(timespec="seconds"), "images": entries}
-    _write(root / ".registry/catalog.yaml", yaml.safe_dump(catalog, sort_keys=False), slurm_group)
+    _write(root / CATALOG, catalog(entries), slurm_group)
+
+
+def catalog(entries: Iterable[Mapping[str, object]]) -> str:
+    """The registry's catalogue: the ``name``, ``file``, ``digest`` and ``size`` in bytes of each image."""
+    updated = datetime.now(UTC).isoformat(timespec="seconds")
+    return yaml.safe_dump({"version": 1, "updated": updated, "images": [dict(one) for one in entries]}, sort_keys=False)
 
 
 def _folder(path: Path, mode: int, owner: tuple[int, int]) -> None:
