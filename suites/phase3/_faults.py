@@ -18,7 +18,8 @@ _MIB = 2**20
 def undone_later(node: Node, name: str, seconds: float, *undo: str) -> Iterator[None]:
     """Have the node itself run ``undo`` after ``seconds``, should nobody do it; and do it when the block is left."""
     unit = f"ai-how-undo-{name}"
-    node.run("systemd-run", f"--unit={unit}", f"--on-active={seconds:g}", "--timer-property=AccuracySec=100ms", *undo)
+    words = (f"--unit={unit}", "--collect", f"--on-active={seconds:g}", "--timer-property=AccuracySec=100ms")
+    node.run("systemd-run", *words, *undo)
     try:
         yield
     finally:

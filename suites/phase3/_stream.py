@@ -166,5 +166,5 @@ def streaming(writer: Node, reader: Node, folder: str, evidence: Evidence) -> It
     with ExitStack() as stack:
         stack.enter_context(stream.running(writer, "write", str(BLOCK), str(PACE)))
         stack.enter_context(stream.running(reader, "verify"))
-        stream.flow(60.0, "before anything is broken")
+        stream.flow(120.0, "before anything is broken")
         yield stream

@@ -13,6 +13,7 @@ from pytest_ai_how.services.beegfs import BeeGfs
 from pytest_ai_how.services.beegfs.client import Module
 from pytest_ai_how.services.bounded import bounded
 
+from ._payloads import tell
 from ._units import listeners
 
 pytestmark = pytest.mark.requires("beegfs")
@@ -143,12 +144,9 @@ def other_kernel(node: Node, module: Module, evidence: Evidence) -> Iterator[Non
     """Hide the module behind a copy that says it is for a kernel that does not exist, of a name of the same length."""
     copy = "/run/ai-how-module"
     other = "0" + module.kernel[1:]
-    unpack, pack = {"xz": ("xz -dc", "xz -c --check=crc32"), "zst": ("zstd -dc", "zstd -c")}.get(
-        module.path.rpartition(".")[2], ("cat", "cat")
-    )
-    edit = f"{unpack} {module.path} | LC_ALL=C sed 's/vermagic={module.kernel} /vermagic={other} /' | {pack} >{copy}"
+    magics = (f"vermagic={module.kernel} ", f"vermagic={other} ")
     try:
-        evidence.result(node.sh(edit))
+        tell(node, "alter_module.py", module.path, copy, *magics, evidence=evidence)
         node.run("mount", "--bind", copy, module.path)
         seen = node.run("modinfo", "-F", "vermagic", "beegfs").stdout
         assert seen.startswith(f"{other} "), f"{node.name}: the copy says {seen.strip()!r}; the fault was not made"

@@ -47,8 +47,10 @@ POSIX: dict[str, object] = {
 }
 #: How long one node may take to see what another did; what is good is in the limits, this ends the waiting.
 PATIENCE = 30.0
+#: Seconds for all of that; each lock is a word with a server, and an emulated machine takes a minute.
+TOGETHER = 240.0
 #: How often each node appends a record, or counts one up.
-TIMES = {"append": 500, "flock": 100, "lockf": 100}
+TIMES = {"append": 200, "flock": 100, "lockf": 100}
 #: The folders that jobs and tools rely on, below the mount: mode, and group (None: root's).
 FOLDERS: dict[str, tuple[int, str]] = {
     "datasets": (0o775, "{user}"),
@@ -153,7 +155,7 @@ def test_together(storage: Storage, scratch: str, evidence: Evidence, what: str)
     words = ("python3", "-", what, scratch)
     told = nodes.map(
         lambda node: bounded(
-            node, *words, node.name, str(len(nodes)), str(times), within=120, input=payload("together.py")
+            node, *words, node.name, str(len(nodes)), str(times), within=TOGETHER, input=payload("together.py")
         )
     )
     spans = {}

@@ -344,7 +344,7 @@ def mismatch(tried: Result | str, log: str, later: tuple[str, ...] = ()) -> Rule
         (("timeout", "--signal=KILL", "20", "modprobe"), ""),
         (("timeout", "--signal=KILL", "60", "mount"), tried),
         (("timeout", "--signal=KILL", "120", "mount"), ""),
-        (says("sed"), ""),
+        (says("python3 -"), '{"replaced": 1}'),
         (("mount", "--bind"), ""),
         (("umount",), ""),
         (("rm",), ""),

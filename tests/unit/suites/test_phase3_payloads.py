@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -100,3 +101,14 @@ def test_known_blocks_are_written_and_compared(tmp_path: Path) -> None:
         file.write(b"damage")
     assert run("fill.py", path, 2, "read") == {"blocks": 1, "error": "block 1 is not what was written"}
     assert run("fill.py", "/dev/full", 1) == {"blocks": 0, "error": "ENOSPC"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_module_gets_another_version_magic(tmp_path: Path, packed: bool) -> None:
+    content = b"ELF" + b"\0" * 5000 + b"vermagic=6.12.57 SMP \0rest"
+    source = tmp_path / ("beegfs.ko.xz" if packed else "beegfs.ko")
+    source.write_bytes(lzma.compress(content) if packed else content)
+    copy = tmp_path / "copy"
+    assert run("alter_module.py", source, copy, "vermagic=6.12.57 ", "vermagic=0.12.57 ") == {"replaced": 1}
+    altered = lzma.decompress(copy.read_bytes()) if packed else copy.read_bytes()
+    assert altered == content.replace(b"6.12.57", b"0.12.57")
