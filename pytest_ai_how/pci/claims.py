@@ -7,6 +7,7 @@ A machine that is defined and off holds none.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
@@ -58,8 +59,7 @@ def claim(config: ClusterConfig, node: NodeConfig, journal: Journal) -> tuple[En
     """
     if not node.devices:
         return ()
-    folder = private_folder(state_home())
-    with Locks(folder).hold(_LOCK):
+    with _alone():
         owners = {one.address: one for one in held()}
         mine = {address for address, one in owners.items() if (one.cluster, one.machine) == (config.name, node.name)}
         for device in node.devices:
@@ -76,6 +76,17 @@ def claim(config: ClusterConfig, node: NodeConfig, journal: Journal) -> tuple[En
             for device in node.devices
             if device.address not in mine
         )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other process claim meanwhile. The lock's file does not outlive its use."""
+    folder = private_folder(state_home())
+    with Locks(folder).hold(_LOCK):
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
 
 
 def release(config: ClusterConfig, node: NodeConfig, journal: Journal) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -47,12 +49,13 @@ def test_nothing_is_held_where_nothing_was_claimed(state: Path) -> None:
     with_none.release()
 
 
-def test_a_claim_is_seen_until_the_cluster_is_down() -> None:
+def test_a_claim_is_seen_until_the_cluster_is_down(state: Path) -> None:
     lease = up("hpc")
     claim(HPC, COMPUTE_1, lease.journal.of("machines"))
     assert held() == (Claim("0000:01:00.0", "hpc", "compute-01"), Claim("0000:01:00.1", "hpc", "compute-01"))
     lease.release()
     assert held() == ()
+    assert list(state.iterdir()) == [], "nothing stays behind, no lock either"
 
 
 def test_what_is_held_already_is_claimed_once() -> None:
@@ -137,3 +140,22 @@ def test_a_journal_that_can_not_be_read_might_hold_any(state: Path) -> None:
     cloud = up("cloud")
     with pytest.raises(RecordError):
         claim(CLOUD, WORKER, cloud.journal)
+
+
+def test_of_many_that_claim_at_once_one_gets_the_device(state: Path) -> None:
+    """The lock excludes threads of one process as it excludes processes."""
+    leases = [up(f"rival-{number}") for number in range(8)]
+    configs = [cluster(node("gpu01", GPU_1, AUDIO_1), name=lease.name) for lease in leases]
+    barrier = Barrier(len(leases))
+
+    def attempt(number: int) -> int:
+        barrier.wait()
+        try:
+            return len(claim(configs[number], configs[number].nodes[1], leases[number].journal))
+        except ProvisionError:
+            return 0
+
+    with ThreadPoolExecutor(len(leases)) as pool:
+        granted = list(pool.map(attempt, range(len(leases))))
+    assert sorted(granted) == [0] * 7 + [2]
+    assert len(held()) == 2
