@@ -15,7 +15,7 @@ from pytest_ai_how.drivers.libvirt.disks import make_layer
 from pytest_ai_how.drivers.libvirt.machine import Machine
 from pytest_ai_how.drivers.libvirt.names import machine_mark
 from pytest_ai_how.drivers.libvirt.seed import mount_points, seed, write_initrd
-from pytest_ai_how.drivers.libvirt.virtiofs import mounts_of
+from pytest_ai_how.drivers.libvirt.virtiofs import check_sources, mounts_of
 from pytest_ai_how.drivers.libvirt.xml import DomainXml, Files, Filesystem, Hypervisor, network_xml
 from pytest_ai_how.drivers.machines.accounts import read_accounts
 from pytest_ai_how.drivers.machines.boot import await_ssh
@@ -25,7 +25,7 @@ from pytest_ai_how.drivers.machines.render import Confinement, Renderer
 from pytest_ai_how.drivers.machines.shared import deploy_images, lay_out
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
-from pytest_ai_how.pci import claim
+from pytest_ai_how.pci import claiming
 
 # Seconds. Emulated, three machines answer after 25 on two idle cores; with seven others at work there, after 150.
 _BOOT = {True: 90.0, False: 400.0}
@@ -133,12 +133,16 @@ def renderer(config: ClusterConfig, identity: Identity, shared: Path) -> Rendere
 
 
 def switch_on(machine: Machine, connection: api.Connection, journal: Journal) -> None:
-    """Boot a machine that is off. Its devices are claimed and its process written down before that."""
+    """Boot a machine that is off. Its devices are claimed and its process written down before that.
+
+    Raises :class:`~pytest_ai_how.errors.ProvisionError` with the path of a directory to mount that is gone.
+    """
+    check_sources([machine.node])
     mark = machine_mark(machine.config.name, machine.node.name)
-    claim(machine.config, machine.node, journal)
-    if not any(entry.kind == "process" and entry.data["cookie"] == mark for entry in journal.pending()):
-        journal.intend("process", cookie=mark)
-    machine.switch_on(connection)
+    with claiming(machine.config, machine.node, journal):
+        if not any(entry.kind == "process" and entry.data["cookie"] == mark for entry in journal.pending()):
+            journal.intend("process", cookie=mark)
+        machine.switch_on(connection)
 
 
 def _results(futures: Sequence[Future[None]]) -> None:

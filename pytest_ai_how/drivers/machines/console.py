@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# What Linux 6.12 says when it dies or goes on damaged: panic() in kernel/panic.c; die() and oops in arch/x86 (dumpstack,
-# fault, traps); BUG() in lib/bug.c. A full memory (oom_kill.c), a slow CPU (soft lockup, RCU stall) and WARN() are no
-# crashes: machines meet them on a loaded host, and jobs on purpose.
+# What Linux 6.12 says when it dies or goes on damaged: panic() in kernel/panic.c; die() and oops in arch/x86 (its
+# dumpstack, fault, traps); BUG() in lib/bug.c. A full memory (oom_kill.c), a slow CPU (soft lockup, RCU stall) and
+# WARN() are no crashes: machines meet them on a loaded host, and jobs on purpose.
 _CRASH = re.compile(
     rb"Kernel panic - not syncing: .*"
     rb"|Oops: .*"

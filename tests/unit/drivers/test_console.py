@@ -9,6 +9,8 @@ import pytest
 from pytest_ai_how.drivers.machines import console
 from pytest_ai_how.drivers.machines.console import crash_in, lengths, said_since
 
+from .sample import DATA
+
 
 @pytest.mark.parametrize(
     ("said", "line"),
@@ -25,6 +27,11 @@ from pytest_ai_how.drivers.machines.console import crash_in, lengths, said_since
 )  # fmt: skip
 def test_a_kernel_that_died_is_told_by_its_own_words(said: bytes, line: str) -> None:
     assert crash_in(said) == line
+
+
+def test_a_panic_as_a_real_machine_wrote_it() -> None:
+    """Debian's 6.12.117 in an emulated machine, ``echo c >/proc/sysrq-trigger``."""
+    assert crash_in((DATA / "console-panic.txt").read_bytes()) == "Kernel panic - not syncing: sysrq triggered crash"
 
 
 @pytest.mark.parametrize(

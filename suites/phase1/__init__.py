@@ -1,0 +1,1 @@
+"""Infrastructure: nodes, network, names, clocks, and what machines are given of this host."""
