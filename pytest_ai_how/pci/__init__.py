@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_ai_how.config.models import ClusterConfig
-from pytest_ai_how.pci.claims import Claim, claim, held, release
+from pytest_ai_how.pci.claims import Claim, claim, claiming, held, release
 from pytest_ai_how.pci.plan import Assignment, Plan, Refusal, plan
 from pytest_ai_how.pci.sysfs import Function, Host, read_host
 
@@ -16,6 +16,7 @@ __all__ = [
     "Refusal",
     "check",
     "claim",
+    "claiming",
     "held",
     "plan",
     "plan_here",

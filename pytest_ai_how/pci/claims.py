@@ -89,6 +89,18 @@ def _alone() -> Iterator[None]:
             (folder / _LOCK).unlink(missing_ok=True)
 
 
+@contextmanager
+def claiming(config: ClusterConfig, node: NodeConfig, journal: Journal) -> Iterator[None]:
+    """Claim a machine's devices around its start: what was claimed for a start that fails is given up again."""
+    claimed = claim(config, node, journal)
+    try:
+        yield
+    except BaseException:
+        for entry in claimed:
+            journal.undone(entry)
+        raise
+
+
 def release(config: ClusterConfig, node: NodeConfig, journal: Journal) -> None:
     """Give up what a machine holds; call it when the machine is off. Nothing held is no error."""
     for entry in journal.pending():

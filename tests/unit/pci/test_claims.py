@@ -14,7 +14,7 @@ from pytest_ai_how.errors import ProvisionError, RecordError
 from pytest_ai_how.lease.lease import JOURNAL, RECORD, Lease
 from pytest_ai_how.lease.reap import take_down
 from pytest_ai_how.lease.record import read_record, write_record
-from pytest_ai_how.pci import Claim, claim, held, release
+from pytest_ai_how.pci import Claim, claim, claiming, held, release
 from tests.unit.pci.samples import AUDIO_1, AUDIO_7, GPU_1, GPU_7, cluster, node
 
 HPC = cluster(node("compute-01", GPU_1, AUDIO_1), node("compute-02", GPU_7, AUDIO_7))
@@ -113,6 +113,20 @@ def test_a_claim_follows_its_machine() -> None:
     assert ("0000:01:00.0", "compute-01") in addresses()
     hpc.release()
     cloud.release()
+
+
+def test_a_start_that_fails_holds_nothing() -> None:
+    lease = up("hpc")
+    with pytest.raises(OSError, match="no such device"), claiming(HPC, COMPUTE_1, lease.journal):
+        assert len(held()) == 2
+        raise OSError("no such device")
+    assert held() == ()
+    with claiming(HPC, COMPUTE_1, lease.journal):
+        pass
+    with pytest.raises(ProvisionError), claiming(HPC, COMPUTE_1, lease.journal):
+        raise ProvisionError("compute-01", "is running")
+    assert len(held()) == 2, "what it held before the start that failed, it holds"
+    lease.release()
 
 
 def test_claims_of_a_former_boot_are_void() -> None:
