@@ -117,14 +117,20 @@ def test_a_claim_follows_its_machine() -> None:
 
 def test_a_start_that_fails_holds_nothing() -> None:
     lease = up("hpc")
-    with pytest.raises(OSError, match="no such device"), claiming(HPC, COMPUTE_1, lease.journal):
-        assert len(held()) == 2
-        raise OSError("no such device")
-    assert held() == ()
-    with claiming(HPC, COMPUTE_1, lease.journal):
-        pass
-    with pytest.raises(ProvisionError), claiming(HPC, COMPUTE_1, lease.journal):
-        raise ProvisionError("compute-01", "is running")
+    seen: list[int] = []
+
+    def start(error: Exception | None = None) -> None:
+        with claiming(HPC, COMPUTE_1, lease.journal):
+            seen.append(len(held()))
+            if error:
+                raise error
+
+    with pytest.raises(OSError, match="no such device"):
+        start(OSError("no such device"))
+    assert (seen, held()) == ([2], ())
+    start()
+    with pytest.raises(ProvisionError):
+        start(ProvisionError("compute-01", "is running"))
     assert len(held()) == 2, "what it held before the start that failed, it holds"
     lease.release()
 
