@@ -240,7 +240,7 @@ def await_note(small: Small, name: str, process: subprocess.Popen[bytes]) -> Non
 
 def await_made(small: Small, process: subprocess.Popen[bytes]) -> None:
     """Wait until a run is about to start a machine: its entry is in the journal, and no step is done yet."""
-    _await(small, process, "a machine being made", lambda: any(entry.kind in LAST for entry in small.pending))
+    _await(small, process, "a machine being made", lambda: any(entry.kind == LAST for entry in small.pending))
 
 
 def _await(small: Small, process: subprocess.Popen[bytes], what: str, probe: Callable[[], bool]) -> None:
