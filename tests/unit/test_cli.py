@@ -22,7 +22,7 @@ from tests.fakes import fake_cluster
 from tests.unit.test_bringup import FakeDriver
 
 NAME = "aihowlease"
-COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare")
+COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare", "inventory")
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,20 @@ def test_status_names_the_owner_and_what_can_not_be_read(kept: Lease, capsys: py
     (kept.state / "record.json").write_text("{")
     assert main(["status"]) == 1
     assert "reap --force aihowlease" in capsys.readouterr().out
+
+
+# several clusters in one file
+
+
+def test_one_of_several_clusters_is_named_by_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--cluster", "workstation/hpc"]) == 0
+    assert capsys.readouterr().out == "cluster hpc-cluster: there is none\n"
+    for command in ("up", "down", "exec"):
+        words = ["--", "true"] if command == "exec" else []
+        assert main([command, "--cluster", "workstation", *words]) == 1
+        assert capsys.readouterr().err == (
+            "--cluster: workstation holds 2 clusters; say --cluster=workstation/hpc or --cluster=workstation/cloud\n"
+        )
 
 
 # down and reap
