@@ -9,6 +9,7 @@ import pytest
 from pytest_ai_how.config.loader import load_config, load_configs, load_file, names_a_file
 from pytest_ai_how.config.reference import refer
 from pytest_ai_how.errors import ConfigError
+from pytest_ai_how.limits import load_limits
 
 TWO = """\
 version: 1
@@ -121,3 +122,13 @@ def test_the_reference_workstation() -> None:
     assert [node.name for node in (*hpc.nodes, *cloud.nodes) if not node.auto_start] == ["gpu-worker-01"]
     assert (hpc.name, cloud.name, cloud.slurm, hpc.storage.kind) == ("hpc-cluster", "cloud-cluster", None, "beegfs")
     assert [mount.tag for mount in hpc.nodes[1].virtiofs] == ["datasets", "results"]
+
+
+def test_the_limits_of_the_reference_workstation_are_the_catalogues() -> None:
+    """Absolute figures that are a stretch elsewhere are gates where the hardware is known; the rest is as elsewhere."""
+    (name,) = {config.limits for config in load_configs("workstation", environ={})}
+    here, elsewhere = load_limits(name), load_limits("local")
+    assert here.judge("storage.seq_write", 953, "MiB/s", ceiling=2000).outcome == "fail"
+    assert here.judge("storage.seq_write", 955, "MiB/s", ceiling=2000).outcome == "pass"
+    assert here.judge("storage.metadata.filecreate", 9_999, "ops/s").outcome == "fail"
+    assert here.judge("slurm.cancel", 16, "s").limit == elsewhere.judge("slurm.cancel", 16, "s").limit
