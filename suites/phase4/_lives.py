@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pytest_ai_how.drivers.protocol import State
 from pytest_ai_how.shell import Result
 
-from ._small import ON, Facts, Small, await_made, await_note, kill_with_workers
+from ._facts import Facts
+from ._small import ON, Small, await_made, await_note, kill_with_workers
 from ._witness import witnesses
 
 # In the machine: a unit that writes a file to the disk when it is stopped in order, and only then.

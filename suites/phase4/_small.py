@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import wait_for
-from pytest_ai_how.drivers.protocol import Driver, Power, State
+from pytest_ai_how.drivers.protocol import Driver, Power
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease import reap
 from pytest_ai_how.lease.journal import Entry
@@ -24,12 +24,13 @@ from pytest_ai_how.lease.record import Record
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.machines import Machines
 from pytest_ai_how.node import Node
-from pytest_ai_how.pci import Claim, held
+from pytest_ai_how.pci import held
 from pytest_ai_how.shell import Result
 
 from ..phase6._inventory import inventory
 from ..phase6._nested import as_yaml, changed, environment, execute, free
 from ..phase6._slurm_units import boot
+from ._facts import Facts
 from .runs.fails_at_node01 import LAST
 
 RUNS = Path(__file__).parent / "runs"
@@ -37,27 +38,6 @@ ON, OFF = "controller", "node01"
 # Seconds: what an emulated machine takes, ten times; and what a killed run is given to be made so far.
 _WITHIN, _MADE = 600.0, 300.0
 _FIRST_SUBNET = 161
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What there is of a cluster: by the driver, the kernel, and the cluster's own record.
-
-    ``machines`` maps names to states, ``processes`` are (number, start, name) of all that carry the cluster's mark,
-    ``entries`` what is in the journal to be undone, ``boots`` tells one start of a running machine from the next.
-    """
-
-    machines: Mapping[str, State]
-    processes: frozenset[tuple[int, int, str]]
-    entries: tuple[tuple[str, str], ...]
-    boots: Mapping[str, str]
-    claims: tuple[Claim, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"{name}: {state}, boot {self.boots.get(name, 'none')}" for name, state in self.machines.items()]
-        lines += [f"process {pid} ({name}), started {start}" for pid, start, name in sorted(self.processes)]
-        lines += [f"journal: {kind} {data}" for kind, data in self.entries]
-        return "\n".join([*lines, *(f"claim: {claim}" for claim in self.claims)])
 
 
 @dataclass(frozen=True)

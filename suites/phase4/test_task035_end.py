@@ -8,10 +8,10 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
 from ..phase6._inventory import difference
+from ._facts import differences, duplicates
 from ._lives import End, Interrupted, Stop
 from ._small import OFF, ON
 from .runs.fails_at_node01 import FAILS
-from .test_task035_start import differences, duplicates
 
 pytestmark = [pytest.mark.requires("owned"), pytest.mark.disruptive, pytest.mark.xdist_group("TASK-035")]
 

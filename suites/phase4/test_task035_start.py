@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from pytest_ai_how.bringup import Bringup, services_of
@@ -15,8 +13,9 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
 from ._converge import Change, changes, reality_of
+from ._facts import differences, duplicates
 from ._lives import Again, Crowd
-from ._small import OFF, ON, Facts, Small
+from ._small import OFF, ON, Small
 
 pytestmark = [pytest.mark.requires("owned"), pytest.mark.xdist_group("TASK-035")]
 
@@ -130,23 +129,3 @@ def _beside(plan: dict[str, str], shape: Shape) -> str:
         f"{part}: {plan.get(part)} | {shape.parts.get(part, f'not told: {shape.untold.get(part)}')}" for part in PARTS
     ]
     return "\n".join(rows)
-
-
-def duplicates(facts: Facts) -> list[str]:
-    """What is in the journal more than once."""
-    return [" ".join(entry) for entry, count in Counter(facts.entries).items() if count > 1]
-
-
-def differences(before: Facts, after: Facts) -> list[str]:
-    """How two looks at a cluster differ, in words."""
-    found = [
-        f"{name} was {before.machines.get(name, 'absent')}, is {after.machines.get(name, 'absent')}"
-        for name in sorted(before.machines.keys() | after.machines.keys())
-        if before.machines.get(name) != after.machines.get(name)
-    ]
-    found += [f"{name} was started anew" for name, boot in before.boots.items() if after.boots.get(name, boot) != boot]
-    found += [f"process {pid} ({name}) is new" for pid, _, name in sorted(after.processes - before.processes)]
-    found += [f"process {pid} ({name}) is gone" for pid, _, name in sorted(before.processes - after.processes)]
-    old, new = Counter(before.entries), Counter(after.entries)
-    found += [f"journal: {' '.join(entry)} is new" for entry in new - old]
-    return found + [f"journal: {' '.join(entry)} is gone" for entry in old - new]

@@ -26,7 +26,8 @@ from pytest_ai_how.report.measurements import Measurements
 from suites.phase4 import _lives
 from suites.phase4 import test_task035_end as end
 from suites.phase4 import test_task035_start as start
-from suites.phase4._small import OFF, ON, Facts, Small, both_on, prepared, small_config
+from suites.phase4._facts import Facts
+from suites.phase4._small import OFF, ON, Small, both_on, prepared, small_config
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="systemd-nspawn needs root"),

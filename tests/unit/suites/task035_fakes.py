@@ -16,8 +16,9 @@ from pytest_ai_how.pci import Claim
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.services.protocol import Service
 from pytest_ai_how.shell import Result
+from suites.phase4._facts import Facts
 from suites.phase4._lives import Again, Crowd, End, Interrupted, Stop
-from suites.phase4._small import OFF, ON, Facts, Small
+from suites.phase4._small import OFF, ON, Small
 from tests.fakes import Switchboard
 
 MACHINE = "1353342 8b9a58c0ffee"

@@ -15,6 +15,7 @@ from pytest_ai_how.errors import AiHowError, LeaseError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.processes import process
 from suites.phase4 import _small, _witness
+from suites.phase4._facts import Facts
 from suites.phase4.runs.fails_at_node01 import Failing
 from tests.fakes import Switchboard
 
@@ -129,7 +130,7 @@ def test_what_is_not_ours_is_seen_to_be_touched(tmp_path: Path) -> None:
 
 
 def test_facts_are_told_in_lines() -> None:
-    facts = _small.Facts({"controller": "running"}, frozenset({(7, 70, "sh")}), (("bridge", "name=b"),), {})
+    facts = Facts({"controller": "running"}, frozenset({(7, 70, "sh")}), (("bridge", "name=b"),), {})
     assert str(facts).splitlines() == [
         "controller: running, boot none",
         "process 7 (sh), started 70",
