@@ -126,6 +126,8 @@ ELSEWHERE = MappingProxyType(
         "pytest-ai-how images prune": "removes what others may use: tests/unit/image/test_commands.py runs it",
         "pytest suites/phase4 --cluster=local": "tests/integration/test_phase4.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local": _MINUTES,
+        "pytest suites/phase6 --cluster=vm": "takes half an hour emulated; tests/integration/libvirt runs its parts",
+        "pytest suites/phase1 --cluster=vm": "tests/integration/libvirt/test_phase1.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local -n4": _MINUTES,
     }
 )

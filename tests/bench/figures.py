@@ -198,6 +198,27 @@ def _slope(text: str, *args: str, few: int = 20, many: int = 320) -> float:
     return (seconds[many] - seconds[few]) / (many - few)
 
 
+def machine_figures(times: int = 3) -> Iterator[Figure]:
+    """Virtual machines: from the command to all nodes idle, and what of them libvirt and this host know afterwards."""
+    from suites.phase6._inventory import difference, inventory
+
+    ups, left = [], []
+    for _ in range(times):
+        before = inventory("vm")
+        ups.append(tool("up", "--cluster", "vm"))
+        tool("down", "--cluster", "vm")
+        left.append(float(len(difference(before, inventory("vm")))))
+    yield Figure("three virtual machines, warm image: command to idle nodes and accounting", "s", 40, tuple(ups))
+    yield Figure("life cycle of virtual machines: residue", "", 0, tuple(left))
+
+
+def libvirt_figure(times: int = 3) -> Figure:
+    """The longest call of libvirt's among those that define, find and forget three machines; none may probe QEMU."""
+    from tests.bench.calls import longest_call
+
+    return Figure("longest libvirt call of a cluster's life", "s", 0.5, tuple(longest_call() for _ in range(times)))
+
+
 ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
     "unused": unused_figure,
     "collection": collection_figure,
@@ -206,6 +227,8 @@ ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
     "overhead": overhead_figure,
     "phase6": phase6_figures,
     "cold": cold_figure,
+    "machines": machine_figures,
+    "libvirt": libvirt_figure,
 }
 
 
