@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig
 from pytest_ai_how.pci.claims import Claim, claim, claiming, held, release
 from pytest_ai_how.pci.plan import Assignment, Plan, Refusal, plan
 from pytest_ai_how.pci.sysfs import Function, Host, read_host
@@ -15,6 +15,7 @@ __all__ = [
     "Plan",
     "Refusal",
     "check",
+    "check_machine",
     "claim",
     "claiming",
     "held",
@@ -42,6 +43,12 @@ def plan_here(config: ClusterConfig) -> Plan:
 def refusals(config: ClusterConfig) -> tuple[Refusal, ...]:
     """Why the machines of a cluster that start can't be given their devices here; none when they can."""
     return plan_here(starting(config)).refusals
+
+
+def check_machine(config: ClusterConfig, node: NodeConfig) -> None:
+    """Refuse devices of one machine that is about to be started by hand. Raises as :func:`check`."""
+    alone = node.model_copy(update={"auto_start": True})
+    plan_here(config.model_copy(update={"nodes": (alone,)})).demand()
 
 
 def check(config: ClusterConfig) -> None:

@@ -24,6 +24,7 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.transport.protocol import Transport
 
 if TYPE_CHECKING:
+    from pytest_ai_how.drivers.libvirt.warm import Warm
     from pytest_ai_how.drivers.machines.reality import Shape
     from pytest_ai_how.drivers.machines.render import File
 
@@ -93,10 +94,12 @@ class LibvirtDriver:
         the machine; what was made so far is in the journal.
         """
         from pytest_ai_how.drivers.libvirt.build import Build, Images
+        from pytest_ai_how.drivers.libvirt.warm import set_clocks
 
         packages = origin(config)
         containers = {name: self._image(name, packages) for name in containers_of(config)}
-        images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers)
+        warm = self._warm(config) if self.is_warm(config) else None
+        images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers, warm)
         machines = _folder(config)
         journal.intend("directory", path=str(machines))
         machines.mkdir(mode=0o700)
@@ -105,6 +108,20 @@ class LibvirtDriver:
         if chosen == daemon.PRIVATE:
             daemon.start_private(config.name, journal)
         Build(config, machines, journal, images, self._hypervisor(config.name, chosen), chosen).run()
+        if warm:
+            set_clocks({node.name: self.transport(config, node.name) for node in config.nodes if node.auto_start})
+
+    def is_warm(self, config: ClusterConfig) -> bool:
+        """Whether machines that were ready are kept; see :class:`.protocol.Warms`."""
+        return config.bringup == "restore" and self._warm(config).is_kept
+
+    def keep_warm(self, config: ClusterConfig) -> None:
+        """Keep the machines as they are; see :class:`.protocol.Warms`."""
+        from pytest_ai_how.drivers.libvirt.warm import keep
+
+        machines = [_machine(config, node.name) for node in config.nodes if node.auto_start]
+        with api.connected(_address(config)) as connection:
+            keep(self._warm(config), _folder(config) / "keys", machines, connection)
 
     def deploy(self, config: ClusterConfig, controller: Node) -> None:
         """Put the container images onto BeeGFS; a directory of this host has them before the machines boot."""
@@ -153,9 +170,11 @@ class LibvirtDriver:
     def start(self, config: ClusterConfig, node: str) -> None:
         """Boot the machine again, with the disk that it had."""
         from pytest_ai_how.drivers.libvirt.build import switch_on
+        from pytest_ai_how.pci import check_machine
 
         machine, journal = _machine(config, node), Journal(cluster_state(config.name) / JOURNAL)
         made = [entry for entry in journal.pending() if entry.kind == "domain" and entry.data["node"] == node]
+        check_machine(config, machine.node)
         with api.connected(_address(config)) as connection:
             switch_on(machine, connection, journal.of(made[0].step if made else ""))
 
@@ -183,6 +202,13 @@ class LibvirtDriver:
         from pytest_ai_how.drivers.libvirt.reality import files
 
         return files(_machine(config, node), _folder(config))
+
+    def _warm(self, config: ClusterConfig) -> Warm:
+        from pytest_ai_how.drivers.libvirt.host import EMULATOR
+        from pytest_ai_how.drivers.libvirt.warm import host_versions, warm_of
+
+        versions = (not self._no_kvm(), *host_versions(EMULATOR))
+        return warm_of(config.name, _folder(config), self.fingerprint(config), versions)
 
     def _power_off(self, config: ClusterConfig, node: str) -> None:
         transport = self.transport(config, node)

@@ -10,11 +10,13 @@ from threading import Barrier
 
 import pytest
 
-from pytest_ai_how.errors import ProvisionError, RecordError
+from pytest_ai_how import pci
+from pytest_ai_how.errors import HostError, ProvisionError, RecordError
 from pytest_ai_how.lease.lease import JOURNAL, RECORD, Lease
 from pytest_ai_how.lease.reap import take_down
 from pytest_ai_how.lease.record import read_record, write_record
 from pytest_ai_how.pci import Claim, claim, claiming, held, release
+from tests.sysfs import build
 from tests.unit.pci.samples import AUDIO_1, AUDIO_7, GPU_1, GPU_7, cluster, node
 
 HPC = cluster(node("compute-01", GPU_1, AUDIO_1), node("compute-02", GPU_7, AUDIO_7))
@@ -179,3 +181,25 @@ def test_of_many_that_claim_at_once_one_gets_the_device(state: Path) -> None:
         granted = list(pool.map(attempt, range(len(leases))))
     assert sorted(granted) == [0] * 7 + [2]
     assert len(held()) == 2
+
+
+def test_a_machine_that_is_off_is_judged_when_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left off, it keeps nothing of the cluster from being made; started, it is told every reason why it can't be."""
+    host = build(tmp_path / "tree", "one_gpu").read()
+    monkeypatch.setattr(pci, "read_host", lambda: host)
+    worker = node("gpu-worker-01", GPU_7, AUDIO_7, auto_start=False)
+    cloud = cluster(worker, name="cloud")
+    pci.check(cloud)
+    assert pci.refusals(cloud) == ()
+    assert len(pci.plan_here(cloud).refusals) == 2
+    with pytest.raises(HostError, match=r"(?s)gpu-worker-01: 0000:07:00\.0 is not there.*0000:07:00\.1 is not there"):
+        pci.check_machine(cloud, worker)
+    lease = up("hpc")
+    hpc = cluster(node("compute-01", GPU_1, AUDIO_1))
+    pci.check_machine(hpc, hpc.nodes[1])
+    claim(hpc, hpc.nodes[1], lease.journal)
+    rival = node("gpu-worker-02", GPU_1, AUDIO_1, auto_start=False)
+    with pytest.raises(HostError, match="in use by machine compute-01 of cluster 'hpc'"):
+        pci.check_machine(cluster(rival, name="cloud"), rival)
+    pci.check_machine(hpc, hpc.nodes[1])
+    lease.release()
