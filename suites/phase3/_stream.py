@@ -18,6 +18,7 @@ from pytest_ai_how.errors import AiHowError, DeadlineExceeded
 from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 
+from ._judged import judged
 from ._payloads import payload, tell
 
 #: Bytes of a block: each of several targets gets a part of it (BeeGFS stripes by 512 KiB).
@@ -71,13 +72,11 @@ class Stream:
             return len(verified) >= FLOWING
 
         cure = f"look at the mount on {self.writer.name} and {self.reader.name}"
-        try:
+        with judged():
             wait_for(
                 flows, within=within, what=f"{FLOWING} new blocks {since}", where=self.writer.name, at_most=0.5,
                 last_seen=lambda: state, cure=cure,
             )  # fmt: skip
-        except DeadlineExceeded as error:
-            raise AssertionError(str(error)) from error
 
     def stall(self) -> float:
         """The longest time in seconds from one block that was written to the next, by the writer's clock."""

@@ -8,6 +8,7 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.beegfs import BeeGfs, Kind
 
+from ._judged import judged
 from ._units import listeners, unit
 
 pytestmark = pytest.mark.requires("beegfs")
@@ -86,7 +87,8 @@ def test_registered(beegfs: BeeGfs, evidence: Evidence) -> None:
     controller = beegfs.cluster.controller.name
     for kind in ("metadata", "storage"):
         assert_targets(beegfs, kind, controller, evidence)
-    routes, told = beegfs.check_servers()
+    with judged():
+        routes, told = beegfs.check_servers()
     evidence.result(told)
     gone = [route.server for route in routes if not route.reachable]
     assert not gone, f"{gone[0].name}: its {gone[0].kind} server does not answer {controller}"
@@ -97,7 +99,8 @@ def test_registered(beegfs: BeeGfs, evidence: Evidence) -> None:
 
 def assert_targets(beegfs: BeeGfs, kind: Kind, where: str, evidence: Evidence) -> None:
     """The management daemon has a target on each node that is to have one, and no other, all of them well."""
-    targets, told = beegfs.targets(kind, space=True)
+    with judged():
+        targets, told = beegfs.targets(kind, space=True)
     evidence.result(told)
     on = sorted(target.server.name for target in targets)
     assert on == sorted(beegfs.hosts(kind)), (

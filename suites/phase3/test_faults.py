@@ -18,6 +18,7 @@ from pytest_ai_how.services.storage import Storage
 
 from ..phase6._slurm_units import boot, rebooted
 from ._faults import cut, filled, main_pid
+from ._judged import judged
 from ._payloads import tell
 from ._stream import Stream, streaming
 
@@ -120,10 +121,8 @@ def restart(node: Node, old: str, evidence: Evidence) -> None:
         evidence.result(node.run("systemctl", "reboot", check=False, timeout=10))
     except AiHowError as error:  # the connection may go down before the command has answered
         evidence.attach("systemctl reboot", str(error))
-    try:
+    with judged():
         new = wait_for(lambda: rebooted(node, old), within=RECOVERY, what="booted anew", where=node.name, at_most=0.5)
-    except DeadlineExceeded as error:
-        raise AssertionError(str(error)) from error
     evidence.attach("boots", f"{old}\n{new}")
 
 
@@ -137,13 +136,11 @@ def await_mount(storage: Storage, node: Node) -> None:
         seen = storage.mounts()[node.name]
         return seen == kind
 
-    try:
+    with judged():
         wait_for(
             mounted, within=RECOVERY, what=f"with {storage.mount} mounted again", where=node.name, at_most=1.0,
             last_seen=lambda: str(seen),
         )  # fmt: skip
-    except DeadlineExceeded as error:
-        raise AssertionError(str(error)) from error
 
 
 @pytest.mark.check("STO-28")
@@ -210,7 +207,8 @@ def test_full_target(beegfs: BeeGfs, storage: Storage, scratch: str, evidence: E
     for one in (path, whole):
         seen = tell(writer, "fill.py", one, "4", evidence=evidence)
         assert seen == {"blocks": 4, "error": ""}, f"{writer.name}: writing {one} gave {seen}, expected 4 blocks"
-    entry, told = beegfs.entry(path)
+    with judged():
+        entry, told = beegfs.entry(path)
     evidence.result(told)
     held = {name for name, (size, _) in beegfs.chunks(entry).items() if size}
     assert victim.name in held, f"{victim.name}: holds nothing of {path}, which lies on {sorted(held)}; nothing to fill"

@@ -184,6 +184,14 @@ def test_servers_and_targets_that_are_not_as_configured(evidence: Evidence) -> N
         AssertionError, match=r"^node01: storage target 1 is in the capacity pool 'low', expected normal"
     ):
         check(manager(low))
+    refused = (
+        ctl("beegfs-ctl --listtargets --nodetype=metadata"),
+        Result((), 3, stderr="[ERROR: No metadata servers found]"),
+    )
+    with pytest.raises(
+        AssertionError, match=r"^controller: .*--nodetype=metadata .*exited with 3: \[ERROR: No metadata"
+    ):
+        check([refused, *manager()])
     gone = Result((), 1, SERVERS.partition("node01")[0], "node01 [ID: 1]\n   Reachable: <no>\n   Route: <skipped>\n")
     with pytest.raises(AssertionError, match=r"^node01: its storage server does not answer controller"):
         check(manager(servers=gone))

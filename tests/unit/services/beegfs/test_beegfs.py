@@ -40,9 +40,9 @@ def test_targets_with_their_states() -> None:
 
 
 def test_targets_with_their_space() -> None:
-    first, second = parse_targets(data("7.4.7-listtargets-space.txt"), "storage", "controller")
-    assert (first.total, first.free, first.free_inodes) == (round(9.8 * 2**30), round(7.5 * 2**30), 600_000)
-    assert second.server == Server("storage", "node02", 2)
+    first, second, third = parse_targets(data("7.4.7-listtargets-space.txt"), "storage", "controller")
+    assert (first.total, first.free, first.free_inodes) == (round(7.8 * 2**30), round(7.3 * 2**30), 500_000)
+    assert (first.id, second.server, third.well) == (101, Server("storage", "node02", 2), True)
 
 
 def test_a_table_of_another_form_is_an_error_and_not_an_empty_list() -> None:
