@@ -1,0 +1,81 @@
+"""Devices of this host in machines that real libvirt defines. Nothing boots: the device is one that no host has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_ai_how.config.models import PciDevice
+from pytest_ai_how.drivers.libvirt import api, build
+from pytest_ai_how.drivers.libvirt.driver import _address, _machine
+from pytest_ai_how.drivers.libvirt.host import host_lacks
+from pytest_ai_how.drivers.select import libvirt_driver
+from pytest_ai_how.errors import HostError, ProvisionError
+from pytest_ai_how.pci import held
+from pytest_ai_how.progress import Silent
+
+from .sample import Made, config, prepare
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="a private libvirt daemon needs root"),
+    pytest.mark.skipif(bool(host_lacks()), reason=f"driver libvirt {host_lacks()}"),
+    pytest.mark.skipif(shutil.which("libvirtd") is None, reason="apt-get install libvirt-daemon"),
+]
+NAME, SUBNET = "ahpci", "10.94.0"
+# The kernel numbers PCI domains from 0, and virtual ones from 0x10000.
+GPU = PciDevice(address="fffe:01:00.0", vendor="10de", device="2805")
+AUDIO = PciDevice(address="fffe:01:00.1", vendor="10de", device="22bd", kind="audio")
+
+
+@pytest.fixture
+def off(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    """Two machines that are defined and left off; one of them is given a card."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
+    gpus = {"kind": "passthrough", "count": 1, "type": "rtx", "devices": (GPU, AUDIO)}
+    small = {"cpus": 1, "memory": 512, "disk": 4, "auto_start": False}
+    nodes = [
+        {"name": "controller", "roles": ["controller"], "address": f"{SUBNET}.10", **small},
+        {"name": "gpu01", "roles": ["compute"], "address": f"{SUBNET}.11", "gpus": gpus, **small},
+    ]
+    made = prepare(config(NAME, SUBNET, nodes=nodes, storage={"kind": "none"}, slurm=None), libvirt_driver(Silent()))
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+    assert made.traces() == []
+
+
+def test_a_machine_that_is_left_off_holds_nothing_and_is_told_why_it_can_not_start(off: Made) -> None:
+    driver, gpu01 = off.driver, off.config.nodes[1]
+    assert {node.name: driver.state(off.config, node.name) for node in off.config.nodes} == {
+        "controller": "off",
+        "gpu01": "off",
+    }
+    assert held() == ()
+    with pytest.raises(HostError) as caught:
+        driver.start(off.config, "gpu01")
+    said = str(caught.value)
+    for device in (GPU, AUDIO):
+        assert f"gpu01: {device.address} is not there, expected a PCI device {device.ids}" in said
+    assert held() == ()
+    machine = _machine(off.config, "gpu01")
+    with api.connected(_address(off.config)) as connection:
+        domain = ET.fromstring(machine.existing(connection).XMLDesc())
+    devices = [(one.get("managed"), *_place(one)) for one in domain.findall("./devices/hostdev[@type='pci']")]
+    assert devices == [("yes", 0xFFFE, 1, 0, 0), ("yes", 0xFFFE, 1, 0, 1)], "the GPU first, taken and given back"
+    # What planning would refuse, libvirt refuses too, and nothing stays held by it.
+    with pytest.raises(ProvisionError), api.connected(_address(off.config)) as connection:
+        build.switch_on(machine, connection, off.journal.of("machines"))
+    assert (held(), driver.state(off.config, gpu01.name)) == ((), "off")
+
+
+def _place(hostdev: ET.Element) -> tuple[int, ...]:
+    address = hostdev.find("source/address")
+    assert address is not None
+    return tuple(int(address.get(key, ""), 16) for key in ("domain", "bus", "slot", "function"))
