@@ -1,0 +1,101 @@
+"""What qemu-img and mke2fs say is understood (samples: QEMU 7.2.22, e2fsprogs 1.47.0)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_ai_how.errors import CommandError, ImageError
+from pytest_ai_how.image.disk import DiskFacts, disk_facts, make_disk
+from pytest_ai_how.image.sandbox import Sandbox
+from pytest_ai_how.shell import Result
+
+INFO = {
+    "virtual-size": 4294967296,
+    "filename": "disk.qcow2",
+    "cluster-size": 65536,
+    "format": "qcow2",
+    "actual-size": 563417088,
+    "format-specific": {"type": "qcow2", "data": {"compat": "1.1", "refcount-bits": 16, "corrupt": False}},
+    "dirty-flag": False,
+}
+CLEAN = {
+    "image-end-offset": 563412992,
+    "total-clusters": 65536,
+    "check-errors": 0,
+    "allocated-clusters": 8591,
+    "filename": "disk.qcow2",
+    "format": "qcow2",
+}
+# after clusters were freed and overwritten by hand; the exit status is 2
+DAMAGED = {**CLEAN, "corruptions": 3, "leaks": 7}
+
+
+class Said(Sandbox):
+    """A sandbox in which each program says what the test wants."""
+
+    def __init__(self, **answers: tuple[int, str]) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def run(self, argv: Any, **_: Any) -> Result:
+        program = argv[1] if argv[0] == "qemu-img" else argv[0]
+        status, said = self.answers.get(program, (0, ""))
+        result = Result(tuple(argv), status, said)
+        if status:
+            raise CommandError(result)
+        return result
+
+
+def answers(check: dict[str, Any], status: int = 0) -> dict[str, tuple[int, str]]:
+    return {"info": (0, json.dumps(INFO)), "check": (status, json.dumps(check))}
+
+
+def test_a_sound_image_is_clean() -> None:
+    facts = disk_facts(Path("disk.qcow2"), Said(**answers(CLEAN)))
+    assert facts == DiskFacts("qcow2", 2**32, 563417088, 0, 0, 0)
+    assert facts.clean
+
+
+def test_damage_is_told_and_not_clean() -> None:
+    facts = disk_facts(Path("disk.qcow2"), Said(**answers(DAMAGED, status=2)))
+    assert (facts.corruptions, facts.leaks, facts.clean) == (3, 7, False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (1, "qemu-img: Could not open 'disk.qcow2': Image is not in qcow2 format"),
+        (0, "not json"),
+        (63, json.dumps(CLEAN)),
+    ],
+)
+def test_what_cannot_be_read_is_no_image(said: tuple[int, str]) -> None:
+    with pytest.raises(ImageError, match=r"disk\.qcow2: `qemu-img check .* exited with"):
+        disk_facts(Path("disk.qcow2"), Said(info=(0, json.dumps(INFO)), check=said))
+
+
+def test_an_image_that_does_not_check_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").touch()
+    with pytest.raises(ImageError, match=r"qemu-img finds .*corruptions=3(.|\n)*expected: a qcow2 image of 4 GiB"):
+        make_disk("vm", tmp_path / "root", tmp_path / "disk.qcow2", 4, Said(**answers(DAMAGED, status=2)))
+
+
+def test_a_full_host_is_told_apart_from_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    # the same words for both
+    full = (1, "mke2fs: Could not allocate block in ext2 filesystem while populating file system")
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
+        make_disk("vm", root, tmp_path / "disk.qcow2", 1, Said(mke2fs=full))
+    (root / "large").write_bytes(b"x" * 2**20)
+    with pytest.raises(ImageError, match=r"vm image: 1 MiB do not fit into a disk of 0 GiB\n  do: raise 'size'"):
+        make_disk("vm", root, tmp_path / "disk.qcow2", 0, Said(mke2fs=full))
+
+
+def test_other_words_are_passed_on(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="vm image: mke2fs exited with 1: mke2fs: something new"):
+        make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, Said(mke2fs=(1, "mke2fs: something new")))
