@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from pytest_ai_how.lease.processes import marked
 from pytest_ai_how.lease.state import cache_home, cluster_state
 
 SYSTEM = "qemu:///system"
+# Machines are on a bridge and on files of this host: another host's daemon can't have them, nor a session's.
+_OF_THIS_HOST = re.compile(r"qemu(\+unix)?:///system(\?|$)")
 #: What stands for the private daemon's address, which changes with its process.
 PRIVATE = "private"
 _SOCKET = "run/libvirt/libvirt-sock"
@@ -89,9 +92,9 @@ _SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 def running_daemon() -> str:
     """The address of a daemon that runs on this host and that we may use; empty when there is none."""
     wanted = os.environ.get("LIBVIRT_DEFAULT_URI", "")
-    if wanted or api.answers(SYSTEM):
-        return wanted or SYSTEM
-    return ""
+    if wanted:
+        return wanted if _OF_THIS_HOST.match(wanted) else ""
+    return SYSTEM if api.answers(SYSTEM) else ""
 
 
 def chosen_daemon() -> str:
@@ -99,6 +102,14 @@ def chosen_daemon() -> str:
 
     Raises :class:`HostError` when there is neither.
     """
+    wanted = os.environ.get("LIBVIRT_DEFAULT_URI", "")
+    if wanted and not _OF_THIS_HOST.match(wanted):
+        raise HostError(
+            "localhost",
+            f"LIBVIRT_DEFAULT_URI is {wanted}",
+            expected=f"the daemon of this host's virtual machines: {SYSTEM}, or qemu+unix:///system?socket=PATH",
+            cure="unset LIBVIRT_DEFAULT_URI",
+        )
     found = running_daemon()
     if not found and os.geteuid() != 0:
         raise HostError(
