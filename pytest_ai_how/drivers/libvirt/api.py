@@ -55,6 +55,17 @@ def connected(uri: str) -> Iterator[Connection]:
         connection.close()
 
 
+@contextmanager
+def naming(where: str, failed: str) -> Iterator[None]:
+    """Say which machine it was that libvirt refused in the block. Raises :class:`ProvisionError`."""
+    try:
+        yield
+    except Exception as error:
+        if not error_number(error):
+            raise
+        raise ProvisionError(where, f"{failed}: {error}", cure="see what libvirt and QEMU say to it") from error
+
+
 def answers(uri: str) -> bool:
     """Whether a daemon answers at ``uri``."""
     libvirt = _libvirt()

@@ -96,7 +96,8 @@ class Machine:
         domain = self.existing(connection)
         if _state(domain) == "running":
             raise ProvisionError(self.node.name, "can't be switched on: is running", expected="a machine that is off")
-        domain.create()
+        with api.naming(self.node.name, "can't be switched on"):
+            domain.create()
 
     @staticmethod
     def _ask(domain: api.Domain, ask: Callable[[], object]) -> None:
