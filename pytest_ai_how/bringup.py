@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.drivers.protocol import Deploys, Driver
+from pytest_ai_how.drivers.protocol import Deploys, Driver, Warms
 from pytest_ai_how.errors import AiHowError, DeadlineExceeded, HostKeyError, StepFailed
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
@@ -41,7 +41,7 @@ SERVICES: Mapping[str, str] = MappingProxyType(
         "registry": "pytest_ai_how.services.registry:Registry",
     }
 )
-MACHINES, SSH = "machines", "ssh"
+MACHINES, SSH, WARM = "machines", "ssh", "warm"
 #: Seconds. A service is ready one to three seconds after its machine booted; a loaded host has taken twenty.
 SSH_WITHIN, READY_WITHIN = 60.0, 90.0
 #: BeeGFS's metadata server alone takes 30 to 46 seconds for its first start in an emulated machine, ten times that on a
@@ -86,7 +86,7 @@ class Bringup:
 
     def cluster(self) -> Cluster:
         """The cluster, with every machine answering over its transport."""
-        self._ensure([SSH])
+        self._ensure(self._first())
         return self._current()[0]
 
     def ready(self, name: str) -> Service:
@@ -99,7 +99,7 @@ class Bringup:
         for name in wanted:
             if name not in self._factories:
                 raise AiHowError("bring-up", f"no service is called {name!r}", expected=_listed(self._factories))
-        self._ensure([SSH])
+        self._ensure(self._first())
         self._ensure(wanted)
         return {name: self._service(name) for name in wanted}
 
@@ -114,6 +114,10 @@ class Bringup:
     def _ensure(self, targets: Iterable[str]) -> None:
         for level in self._levels(targets):
             self._ensure_level([self._step(name) for name in level])
+
+    def _first(self) -> list[str]:
+        """What comes before anything else: who is to continue from machines that were ready makes all ready first."""
+        return [WARM] if self.config.bringup == "restore" and isinstance(self.driver, Warms) else [SSH]
 
     def _levels(self, targets: Iterable[str]) -> list[list[str]]:
         """What ``targets`` need, in groups that don't need each other, each after all that it needs."""
@@ -135,6 +139,8 @@ class Bringup:
     def _needs(self, name: str) -> tuple[str, ...]:
         if name == MACHINES:
             return ()
+        if name == WARM:
+            return (SSH, *services_of(self.config))
         return (MACHINES,) if name == SSH else (SSH, *self._service(name).needs)
 
     def _ensure_level(self, steps: list[Step]) -> None:
@@ -157,6 +163,8 @@ class Bringup:
     def _step(self, name: str) -> Step:
         if name == MACHINES:
             return Step(name, (), lambda: self.driver.fingerprint(self.config), self._make_machines)
+        if name == WARM:
+            return Step(name, self._needs(name), lambda: self.lease.stamp(MACHINES), self._keep_warm)
         # A run looks for itself, once: a kept machine may have died since.
         action = self._reach_machines if name == SSH else lambda: self._await(name)
         return Step(name, self._needs(name), lambda: f"{self.lease.run_id} {self.lease.stamp(MACHINES)}", action)
@@ -166,6 +174,13 @@ class Bringup:
         self.driver.check(self.config)
         self.driver.up(self.config, self.lease.journal.of(MACHINES))
         return {node.name: str(node.address) for node in self.config.nodes}
+
+    def _keep_warm(self) -> dict[str, str]:
+        assert isinstance(self.driver, Warms), "see _first"
+        if not self.driver.is_warm(self.config):
+            self.progress.say(self.config.name, "keeping the machines for the next time")
+            self.driver.keep_warm(self.config)
+        return {}
 
     def _reach_machines(self) -> dict[str, str]:
         self.progress.say(self.config.name, "waiting for ssh")

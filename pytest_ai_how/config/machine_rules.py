@@ -28,6 +28,21 @@ def _only_virtual(data: Plain) -> Iterator[Mistake]:
         yield Mistake(("bringup",), f"'restore' needs driver: libvirt, but the driver is {shown(driver)}")
 
 
+def _restore(data: Plain) -> Iterator[Mistake]:
+    """Neither the other end of a directory nor the state of a device can be saved with a machine."""
+    if data.get("bringup") != "restore" or data.get("driver") != "libvirt":
+        return
+    if (at(data, "storage", "kind") or "host-directory") == "host-directory":
+        what = "'restore' can't be had with storage.kind 'host-directory': machines with virtiofs can't be saved"
+        yield Mistake(("bringup",), what)
+    for path, node in entries(data, "nodes"):
+        if node.get("virtiofs"):
+            yield Mistake((*path, "virtiofs"), "can't be had with bringup 'restore': such a machine can't be saved")
+        if at(node, "gpus", "kind") == "passthrough":
+            what = "'passthrough' can't be had with bringup 'restore': such a machine can't be saved"
+            yield Mistake((*path, "gpus", "kind"), what)
+
+
 def _auto_start(data: Plain) -> Iterator[Mistake]:
     for path, node in entries(data, "nodes"):
         roles = node.get("roles")
@@ -126,6 +141,7 @@ def _virtiofs(data: Plain) -> Iterator[Mistake]:
 
 MACHINE_RULES: tuple[Callable[[Plain], Iterator[Mistake]], ...] = (
     _only_virtual,
+    _restore,
     _auto_start,
     _gpus,
     _device_owners,

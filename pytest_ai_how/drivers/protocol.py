@@ -73,6 +73,20 @@ class Directories(Protocol):
 
 
 @runtime_checkable
+class Warms(Protocol):
+    """A driver that can keep machines that are ready, and let the next bring-up continue from them (``restore``)."""
+
+    def is_warm(self, config: ClusterConfig) -> bool:
+        """Whether machines like these are kept: :meth:`Driver.up` continues from them in place of a boot."""
+
+    def keep_warm(self, config: ClusterConfig) -> None:
+        """Keep the machines as they are now; they stand still for some seconds and go on.
+
+        Raises :class:`~pytest_ai_how.errors.ProvisionError` when they can't be kept.
+        """
+
+
+@runtime_checkable
 class Power(Protocol):
     """A driver whose machines can be switched off and on one by one: what faults and life-cycle checks need.
 

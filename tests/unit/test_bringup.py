@@ -309,3 +309,47 @@ def test_a_cluster_has_the_services_that_its_configuration_names(
     every = {"munge", "slurm", "accounting", "storage", "apptainer", "registry"}
     every |= {"beegfs"} if changed.storage.kind == "beegfs" else set()
     assert set(services_of(changed)) == every - missing
+
+
+class WarmDriver(FakeDriver):
+    """Keeps machines, and says so from then on."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self.kept = 0
+
+    def is_warm(self, config: ClusterConfig) -> bool:
+        return self.kept > 0
+
+    def keep_warm(self, config: ClusterConfig) -> None:
+        self.kept += 1
+
+
+@pytest.mark.parametrize("bringup", ["boot", "restore"])
+def test_machines_are_kept_when_all_services_are_ready_and_were_not_before(
+    config: ClusterConfig, lease: Lease, bringup: str
+) -> None:
+    driver, lines = WarmDriver(lease.state), Lines()
+    wanted = config.model_copy(update={"bringup": bringup})
+    services = {name: FakeService(name, (), [()]) for name in services_of(config)}
+
+    def use(state: Lease) -> None:
+        Bringup(wanted, driver, state, lines, {name: _giving(one) for name, one in services.items()}).cluster()
+
+    use(lease)
+    assert driver.kept == (bringup == "restore")
+    assert all(bool(service.asked) == (bringup == "restore") for service in services.values())
+    use(Lease.join("local", "run1"))
+    assert driver.kept == (bringup == "restore")
+    assert lines.lines.count("local: keeping the machines for the next time") == driver.kept
+
+
+def test_machines_that_are_not_ready_are_not_kept(config: ClusterConfig, lease: Lease) -> None:
+    driver = WarmDriver(lease.state)
+    services = {name: FakeService(name, (), [()]) for name in services_of(config)}
+    services["slurm"].script = [("node02: is down",)]
+    factories = {name: _giving(one) for name, one in services.items()}
+    bringup = Bringup(config.model_copy(update={"bringup": "restore"}), driver, lease, Lines(), factories, 0.1)
+    with pytest.raises(StepFailed, match="node02: step 'slurm' failed: is down"):
+        bringup.cluster()
+    assert driver.kept == 0

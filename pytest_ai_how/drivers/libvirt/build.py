@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from pytest_ai_how.drivers.libvirt.machine import Machine
 from pytest_ai_how.drivers.libvirt.names import machine_mark
 from pytest_ai_how.drivers.libvirt.seed import mount_points, seed, write_initrd
 from pytest_ai_how.drivers.libvirt.virtiofs import check_sources, mounts_of
+from pytest_ai_how.drivers.libvirt.warm import Warm
 from pytest_ai_how.drivers.libvirt.xml import DomainXml, Files, Filesystem, Hypervisor, network_xml
 from pytest_ai_how.drivers.machines.accounts import read_accounts
 from pytest_ai_how.drivers.machines.boot import await_ssh
-from pytest_ai_how.drivers.machines.identity import Identity, make_identity, write_keys
+from pytest_ai_how.drivers.machines.identity import Identity, load_identity, make_identity, write_keys
 from pytest_ai_how.drivers.machines.network import make_bridge
 from pytest_ai_how.drivers.machines.render import Confinement, Renderer
 from pytest_ai_how.drivers.machines.shared import deploy_images, lay_out
@@ -39,11 +41,15 @@ DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.cpio"
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What machines are made of: the image's folder, the root tree that it was made of, and container images."""
+    """What machines are made of: the image's folder, the root tree that it was made of, and container images.
+
+    ``warm`` is what they continue from in place of a boot.
+    """
 
     machine: Path
     root: Path
     containers: Mapping[str, Path]
+    warm: Warm | None = None
 
 
 class Build:
@@ -60,10 +66,12 @@ class Build:
     ) -> None:
         self.config, self.folder, self.journal, self.images = config, folder, journal, images
         self.hypervisor, self.daemon = hypervisor, chosen
-        self.identity = make_identity(node.name for node in config.nodes)
+        names = (node.name for node in config.nodes)
+        self.identity = load_identity(images.warm.keys) if images.warm else make_identity(names)
         self.accounts = read_accounts(images.root, config.user)
         self.shared = folder / "shared"
         self.renderer = renderer(config, self.identity, self.shared)
+        self._abandoned = threading.Event()
         self.machines = [Machine(config, node, folder / "nodes" / node.name) for node in config.nodes]
 
     def run(self) -> None:
@@ -84,7 +92,12 @@ class Build:
                 if registry:
                     group = self.accounts.owner("slurm")[1]
                     waits.append(pool.submit(deploy_images, registry, self.images.containers, group))
-                _results(waits)
+                try:
+                    _results(waits)
+                except BaseException:
+                    # One that failed, or an interrupt, does not wait for the boot of the others.
+                    self._abandoned.set()
+                    raise
 
     def _network(self, connection: api.Connection) -> None:
         network, own = self.config.network, os.geteuid() == 0
@@ -101,6 +114,9 @@ class Build:
         machine.folder.mkdir(parents=True)
         # The daemon's log service would make it root's; what is there it appends to.
         machine.console.touch(mode=0o600)
+        if self.images.warm and machine.node.auto_start:
+            self.images.warm.copy_to(machine)
+            return
         make_layer(machine.node.name, self.images.machine / DISK, machine.disk, machine.node.disk)
         entries = mount_points(self._mounts(machine.node), self.accounts)
         entries |= seed(self.images.root, self.config.user, self.accounts, self.renderer.files(machine.node))
@@ -112,13 +128,16 @@ class Build:
         self.journal.intend(
             "domain", cluster=self.config.name, node=machine.node.name, daemon=self.daemon, name=machine.name
         )
-        connection.defineXML(DomainXml(self.config, self.hypervisor).of(machine.node, files, filesystems))
+        with api.naming(machine.node.name, "libvirt does not take its definition"):
+            connection.defineXML(DomainXml(self.config, self.hypervisor).of(machine.node, files, filesystems))
 
     def _start(self, machine: Machine, connection: api.Connection) -> None:
-        switch_on(machine, connection, self.journal)
+        switch_on(machine, connection, self.journal, self.images.warm)
 
     def _await(self, machine: Machine, connection: api.Connection, within: Deadline) -> None:
         def ended() -> str:
+            if self._abandoned.is_set():
+                return "the bring-up was given up"
             return "" if machine.state(connection) == "running" else "the machine ended while it booted"
 
         await_ssh(machine.node, machine.console, ended, within, every=0.1)
@@ -132,8 +151,8 @@ def renderer(config: ClusterConfig, identity: Identity, shared: Path) -> Rendere
     return Renderer(config, identity, CONFINEMENT, lambda node: mounts_of(config, node, shared), _GUEST_OWN)
 
 
-def switch_on(machine: Machine, connection: api.Connection, journal: Journal) -> None:
-    """Boot a machine that is off. Its devices are claimed and its process written down before that.
+def switch_on(machine: Machine, connection: api.Connection, journal: Journal, warm: Warm | None = None) -> None:
+    """Boot a machine that is off, or continue it. Its devices are claimed and its process written down before that.
 
     Raises :class:`~pytest_ai_how.errors.ProvisionError` with the path of a directory to mount that is gone.
     """
@@ -142,7 +161,10 @@ def switch_on(machine: Machine, connection: api.Connection, journal: Journal) ->
     with claiming(machine.config, machine.node, journal):
         if not any(entry.kind == "process" and entry.data["cookie"] == mark for entry in journal.pending()):
             journal.intend("process", cookie=mark)
-        machine.switch_on(connection)
+        if warm:
+            warm.restore(machine, connection)
+        else:
+            machine.switch_on(connection)
 
 
 def _results(futures: Sequence[Future[None]]) -> None:

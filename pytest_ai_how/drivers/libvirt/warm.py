@@ -1,0 +1,219 @@
+"""Machines that were ready, kept to continue from: their memory as libvirt saves it, their disks and their keys.
+
+::
+
+    $XDG_CACHE_HOME/pytest-ai-how/warm/          0700: whoever reads the memory of machines has their keys
+        .lock                                    held (flock) while one is written or copied from
+        .keeping-4f1c0a9b2d7e/                   being written; with the lock free: a leftover, removed
+        4f1c0a9b2d7e/manifest.json               the last thing written before the folder got this name
+        4f1c0a9b2d7e/keys/                       as in the cluster's folder
+        4f1c0a9b2d7e/node01/{memory,disk.qcow2,initrd}
+
+A cluster has at most one. A cluster that continues gets copies of the disks, and the same keys.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_ai_how.drivers.libvirt import api
+from pytest_ai_how.drivers.libvirt.machine import Machine
+from pytest_ai_how.errors import ProvisionError
+from pytest_ai_how.lease.state import cache_home, private_folder
+from pytest_ai_how.transport.protocol import Transport
+
+_SHORT = 12
+_KEYS, _MEMORY, _MANIFEST = "keys", "memory", "manifest.json"
+# virDomainSaveRestoreFlags (libvirt/libvirt-domain.h): a machine that was paused to be saved runs when it is restored.
+_RUNNING = 2
+# Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.2 to run `date`.
+_CLOCK_TOLERANCE = 1.0
+_COMMAND = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What is kept, or is to be kept, for machines with this ``fingerprint`` of cluster ``cluster``."""
+
+    home: Path
+    cluster: str
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies when it is complete."""
+        return self.home / self.fingerprint[:_SHORT]
+
+    @property
+    def keys(self) -> Path:
+        """The keys of the machines."""
+        return self.folder / _KEYS
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is something complete to continue from, of exactly these machines."""
+        try:
+            return bool(json.loads((self.folder / _MANIFEST).read_text())["fingerprint"] == self.fingerprint)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def copy_to(self, machine: Machine) -> None:
+        """Give ``machine`` the disk and the initramfs that it is to continue with; its folder exists."""
+        kept = self.folder / machine.node.name
+        for source, target in ((kept / "disk.qcow2", machine.disk), (kept / "initrd", machine.initrd)):
+            _copy(source, target)
+
+    def restore(self, machine: Machine, connection: api.Connection) -> None:
+        """Continue ``machine``, which is defined and off, from its memory."""
+        connection.restoreFlags(str(self.folder / machine.node.name / _MEMORY), None, _RUNNING)
+
+
+def warm_of(cluster: str, machines: Path, fingerprint: str, versions: Sequence[object]) -> Warm:
+    """The place for machines in folder ``machines``, of configuration and images ``fingerprint``.
+
+    Memory fits the very same ``versions`` of what ran them only, and knows the paths of the machines' files.
+    """
+    whole = json.dumps([fingerprint, str(machines), *map(str, versions)])
+    return Warm(cache_home() / "warm", cluster, hashlib.sha256(whole.encode()).hexdigest())
+
+
+def host_versions(emulator: str) -> tuple[str, str]:
+    """The version of the emulator, and what this host's CPU can do: machines may have seen both."""
+    said = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False).stdout
+    flags = (
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))
+    )
+    return said.partition("\n")[0], "\n".join(dict.fromkeys(flags))
+
+
+def keep(warm: Warm, keys: Path, machines: Sequence[Machine], connection: api.Connection) -> None:
+    """Keep ``machines``, which run, as they are now, and let them go on: they stand still for some seconds.
+
+    What was kept of the cluster before is removed. Raises :class:`ProvisionError`; the machines go on all the same.
+    """
+    with _locked(warm.home):
+        for old in _of_cluster(warm.home, warm.cluster):
+            shutil.rmtree(old)
+        place = warm.home / f".keeping-{warm.fingerprint[:_SHORT]}"
+        place.mkdir(mode=0o700)
+        try:
+            _write(place, keys, machines, connection)
+            manifest = {"fingerprint": warm.fingerprint, "cluster": warm.cluster, "kept_at": time.time()}
+            (place / _MANIFEST).write_text(json.dumps(manifest))
+            subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
+            place.rename(warm.folder)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api.Connection) -> None:
+    shutil.copytree(keys, place / _KEYS, copy_function=shutil.copy2)
+    for machine in machines:
+        (place / machine.node.name).mkdir(mode=0o700)
+    domains = {machine.node.name: machine.existing(connection) for machine in machines}
+    saved: list[str] = []
+
+    def save(name: str) -> None:
+        domains[name].saveFlags(str(place / name / _MEMORY), None, _RUNNING)
+        saved.append(name)
+
+    def go_on(name: str) -> None:
+        if name in saved:
+            connection.restoreFlags(str(place / name / _MEMORY), None, _RUNNING)
+        elif domains[name].isActive():
+            domains[name].resume()
+
+    # All stand still at the same time: none finds another gone.
+    for domain in domains.values():
+        domain.suspend()
+    try:
+        _each(save, domains)
+        for machine in machines:
+            _copy(machine.disk, place / machine.node.name / "disk.qcow2")
+            _copy(machine.initrd, place / machine.node.name / "initrd")
+            (place / machine.node.name / _MEMORY).chmod(0o600)
+    finally:
+        _each(go_on, domains)
+
+
+def set_clocks(transports: Mapping[str, Transport]) -> None:
+    """Set the clocks of machines that continue to this host's: theirs stood still. Closes the transports.
+
+    Raises :class:`ProvisionError` naming the machine whose clock is not right then.
+    """
+    try:
+        _each(lambda name: _set_clock(name, transports[name]), transports)
+    finally:
+        for transport in transports.values():
+            transport.close()
+
+
+def _set_clock(name: str, transport: Transport) -> None:
+    # Only the second command, over the connection that is there, is quick enough to carry the time.
+    transport.execute(("true",), timeout=_COMMAND)
+    result = transport.execute(("date", "--set", f"@{time.time():.3f}"), timeout=_COMMAND)
+    if not result.ok:
+        raise ProvisionError(name, f"its clock can't be set: {result.describe(3)}", expected="this host's time")
+    before = time.time()
+    said = transport.execute(("date", "+%s.%N"), timeout=_COMMAND).stdout.strip()
+    after = time.time()
+    if not before - _CLOCK_TOLERANCE <= float(said or 0) <= after + _CLOCK_TOLERANCE:
+        raise ProvisionError(name, f"its clock says {said} after it was set", expected=f"{before:.3f} to {after:.3f}")
+
+
+def remove_leftovers(home: Path | None = None) -> list[Path]:
+    """Remove what was being written by a process that was killed; what was removed."""
+    top = home or cache_home() / "warm"
+    if not top.is_dir():
+        return []
+    with _locked(top):
+        left = sorted(top.glob(".keeping-*"))
+        for place in left:
+            shutil.rmtree(place)
+    return left
+
+
+def _of_cluster(home: Path, cluster: str) -> Iterator[Path]:
+    """What is kept of ``cluster``, whatever its fingerprint, and what nobody finished writing (the lock is ours)."""
+    yield from sorted(home.glob(".keeping-*"))
+    for manifest in sorted(home.glob(f"*/{_MANIFEST}")):
+        try:
+            if json.loads(manifest.read_text())["cluster"] == cluster:
+                yield manifest.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            yield manifest.parent  # unreadable: of no use to anybody
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    with (private_folder(home) / ".lock").open("a") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what root alone may read; blocks are shared where the file system can."""
+    subprocess.run(
+        ["cp", "--reflink=auto", "--sparse=always", "--preserve=mode", str(source), str(target)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    target.chmod(0o600)
+
+
+def _each(call: Callable[[str], None], names: Mapping[str, object]) -> None:
+    """Call for each name in a thread of its own; the first error is raised when all have ended."""
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        futures = [pool.submit(call, name) for name in names]
+    for future in futures:
+        future.result()

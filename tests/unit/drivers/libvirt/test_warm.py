@@ -1,0 +1,203 @@
+"""What is kept of machines that were ready, and that machines go on whatever happens while they are kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_ai_how.drivers.libvirt import names, warm
+from pytest_ai_how.drivers.libvirt.machine import Machine
+from pytest_ai_how.errors import ProvisionError
+from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.fake import FakeTransport
+from tests.unit.drivers.sample import config
+
+from .fakes import OFF, RUNNING, FakeDomain, FakeLibvirt, LibvirtError
+
+
+class SavedDomain(FakeDomain):
+    """A domain that can be suspended and saved."""
+
+    def suspend(self) -> None:
+        self.calls.append("suspend")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def saveFlags(self, path: str, xml: None, flags: int) -> None:
+        if "cannot" in self.calls:
+            raise LibvirtError(1, "unable to save")
+        self.calls.append(f"save {flags}")
+        Path(path).write_text(self.name())
+        self.states[:] = [OFF]
+
+
+class SavedLibvirt(FakeLibvirt):
+    def restoreFlags(self, path: str, xml: None, flags: int) -> None:
+        domain = self.lookupByName(Path(path).read_text())
+        assert isinstance(domain, SavedDomain)
+        domain.calls.append(f"restore {flags}")
+        domain.states[:] = [RUNNING]
+
+
+NODES = ("controller", "node01")
+
+
+@pytest.fixture
+def libvirt() -> SavedLibvirt:
+    home = SavedLibvirt()
+    for node in NODES:
+        xml = (
+            f"<domain><name>{names.machine_name('lab', node)}</name><uuid>{names.machine_uuid('lab', node)}</uuid>"
+            f"<metadata><x:owner xmlns:x='{names.NAMESPACE}' mark='{names.machine_mark('lab', node)}'/></metadata>"
+            "</domain>"
+        )
+        home.domains.append(SavedDomain(home, xml, [RUNNING]))
+    return home
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> list[Machine]:
+    found = []
+    for node in config().nodes[: len(NODES)]:
+        machine = Machine(config(), node, tmp_path / "nodes" / node.name)
+        machine.folder.mkdir(parents=True)
+        machine.disk.write_text(f"disk of {node.name}")
+        machine.initrd.write_text(f"initrd of {node.name}")
+        found.append(machine)
+    return found
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    folder = tmp_path / "keys"
+    folder.mkdir(mode=0o700)
+    (folder / "identity.json").write_text("secret")
+    (folder / "identity.json").chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> warm.Warm:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return warm.warm_of("lab", tmp_path, "print1", ["QEMU 7.2"])
+
+
+def calls(libvirt: SavedLibvirt) -> list[list[str]]:
+    return [domain.calls for domain in libvirt.domains]
+
+
+def test_what_is_kept_is_roots_alone_and_the_machines_go_on(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path
+) -> None:
+    assert not kept.is_kept
+    warm.keep(kept, keys, machines, libvirt)
+    assert kept.is_kept
+    assert calls(libvirt) == [["suspend", "save 2", "restore 2"]] * 2
+    assert all(domain.states == [RUNNING] for domain in libvirt.domains)
+    for path in (kept.home, kept.folder, kept.keys, kept.folder / "node01"):
+        assert path.stat().st_mode & 0o777 == 0o700, path
+    secrets = [
+        kept.keys / "identity.json",
+        *(kept.folder / "node01" / name for name in ("memory", "disk.qcow2", "initrd")),
+    ]
+    for path in secrets:
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    assert [path.name for path in kept.home.iterdir() if path.is_dir()] == [kept.folder.name]
+
+
+def test_a_machine_continues_with_copies(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path
+) -> None:
+    warm.keep(kept, keys, machines, libvirt)
+    for path in (machines[1].disk, machines[1].initrd):
+        path.unlink()
+    kept.copy_to(machines[1])
+    machines[1].disk.write_text("written by the machine that continues")
+    assert machines[1].initrd.read_text() == "initrd of node01"
+    assert (kept.folder / "node01/disk.qcow2").read_text() == "disk of node01"
+    libvirt.domains[1].states[:] = [OFF]
+    kept.restore(machines[1], libvirt)
+    assert libvirt.domains[1].states == [RUNNING]
+
+
+def test_machines_that_cannot_be_kept_go_on_and_nothing_is_left(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path
+) -> None:
+    libvirt.domains[1].calls.append("cannot")
+    with pytest.raises(LibvirtError, match="unable to save"):
+        warm.keep(kept, keys, machines, libvirt)
+    assert calls(libvirt) == [["suspend", "save 2", "restore 2"], ["cannot", "suspend", "resume"]]
+    assert not kept.is_kept
+    assert [path.name for path in kept.home.iterdir()] == [".lock"]
+
+
+def test_only_the_last_state_of_a_cluster_is_kept(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path, tmp_path: Path
+) -> None:
+    other = warm.warm_of("other", tmp_path, "print1", [])
+    warm.keep(other, keys, machines, libvirt)
+    warm.keep(kept, keys, machines, libvirt)
+    newer = warm.warm_of("lab", tmp_path, "print2", ["QEMU 7.2"])
+    (kept.home / ".keeping-ab12").mkdir()
+    warm.keep(newer, keys, machines, libvirt)
+    assert (other.is_kept, kept.is_kept, newer.is_kept) == (True, False, True)
+    assert not (kept.home / ".keeping-ab12").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fingerprint": "of others"}'])
+def test_what_is_not_complete_is_not_kept(kept: warm.Warm, text: str) -> None:
+    kept.folder.mkdir(parents=True)
+    assert not kept.is_kept
+    (kept.folder / "manifest.json").write_text(text)
+    assert not kept.is_kept
+
+
+def test_memory_fits_the_same_machines_on_the_same_host_only(tmp_path: Path) -> None:
+    one = warm.warm_of("lab", tmp_path, "print1", [True, "QEMU 7.2"])
+    others = [
+        warm.warm_of("lab", tmp_path, "print2", [True, "QEMU 7.2"]),
+        warm.warm_of("lab", tmp_path / "x", "print1", [True, "QEMU 7.2"]),
+        warm.warm_of("lab", tmp_path, "print1", [False, "QEMU 7.2"]),
+        warm.warm_of("lab", tmp_path, "print1", [True, "QEMU 10.0"]),
+    ]
+    assert len({each.fingerprint for each in (one, *others)}) == 5
+
+
+class Clock(FakeTransport):
+    """A machine whose clock can be set, or can't."""
+
+    def __init__(self, name: str, works: bool = True) -> None:
+        super().__init__(name, {})
+        self.behind, self.works, self.closed = 3600.0, works, False
+
+    def execute(self, argv: Any, **_: Any) -> Result:
+        argv = tuple(argv)
+        if argv[:2] == ("date", "--set") and self.works:
+            self.behind = time.time() - float(argv[2].removeprefix("@"))
+        said = f"{time.time() - self.behind:.9f}\n" if argv == ("date", "+%s.%N") else ""
+        return Result(argv, 0, said)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_clocks_are_set_and_read_again() -> None:
+    clocks = {name: Clock(name) for name in NODES}
+    warm.set_clocks(clocks)
+    assert all(abs(clock.behind) < 0.5 and clock.closed for clock in clocks.values())
+    with pytest.raises(ProvisionError, match=r"node01: its clock says \d+\.\d+ after it was set\n  expected: \d+"):
+        warm.set_clocks({"controller": Clock("controller"), "node01": Clock("node01", works=False)})
+
+
+def test_leftovers_of_killed_processes_are_removed(kept: warm.Warm) -> None:
+    assert warm.remove_leftovers(kept.home) == []
+    (kept.home / ".keeping-ab12/node01").mkdir(parents=True)
+    kept.folder.mkdir()
+    (kept.folder / "manifest.json").write_text(json.dumps({"fingerprint": kept.fingerprint, "cluster": "lab"}))
+    assert warm.remove_leftovers(kept.home) == [kept.home / ".keeping-ab12"]
+    assert kept.is_kept
