@@ -125,13 +125,14 @@ def _force(name: str, dry_run: bool) -> int:
 
 
 def _clean_halves(dry_run: bool) -> None:
-    """What a killed run had begun to remove, and what interrupted image builds left."""
+    """What a killed run had begun to remove, and what interrupted builds of images and kept machines left."""
+    from pytest_ai_how.drivers.libvirt import warm
     from pytest_ai_how.image import clean_stale_builds, stale_builds
 
     if dry_run:
-        paths, verb = [*reaping.halves(), *stale_builds()], "would be removed"
+        paths, verb = [*reaping.halves(), *stale_builds(), *warm.leftovers()], "would be removed"
     else:
-        paths, verb = [*reaping.remove_halves(), *clean_stale_builds()], "removed"
+        paths, verb = [*reaping.remove_halves(), *clean_stale_builds(), *warm.leftovers(remove=True)], "removed"
     for path in paths:
         _say(f"{path}: {verb}")
 

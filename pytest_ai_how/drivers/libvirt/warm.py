@@ -3,7 +3,7 @@
 ::
 
     $XDG_CACHE_HOME/pytest-ai-how/warm/          0700: whoever reads the memory of machines has their keys
-        .lock                                    held (flock) while one is written or copied from
+        .lock                                    held (flock) while one is written
         .keeping-4f1c0a9b2d7e/                   being written; with the lock free: a leftover, removed
         4f1c0a9b2d7e/manifest.json               the last thing written before the folder got this name
         4f1c0a9b2d7e/keys/                       as in the cluster's folder
@@ -33,7 +33,7 @@ from pytest_ai_how.lease.state import cache_home, private_folder
 from pytest_ai_how.transport.protocol import Transport
 
 _SHORT = 12
-_KEYS, _MEMORY, _MANIFEST = "keys", "memory", "manifest.json"
+_KEYS, _MEMORY, _MANIFEST, _LOCK = "keys", "memory", "manifest.json", ".lock"
 # virDomainSaveRestoreFlags (libvirt/libvirt-domain.h): a machine that was paused to be saved runs when it is restored.
 _RUNNING = 2
 # Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.2 to run `date`.
@@ -171,16 +171,20 @@ def _set_clock(name: str, transport: Transport) -> None:
         raise ProvisionError(name, f"its clock says {said} after it was set", expected=f"{before:.3f} to {after:.3f}")
 
 
-def remove_leftovers(home: Path | None = None) -> list[Path]:
-    """Remove what was being written by a process that was killed; what was removed."""
+def leftovers(home: Path | None = None, *, remove: bool = False) -> list[Path]:
+    """What was being written by processes that were killed; ``remove`` removes it. Nothing while one is writing."""
     top = home or cache_home() / "warm"
-    if not top.is_dir():
+    if not (top / _LOCK).exists():
         return []
-    with _locked(top):
-        left = sorted(top.glob(".keeping-*"))
-        for place in left:
+    with (top / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return []
+        found = sorted(top.glob(".keeping-*"))
+        for place in found if remove else ():
             shutil.rmtree(place)
-    return left
+    return found
 
 
 def _of_cluster(home: Path, cluster: str) -> Iterator[Path]:
@@ -196,7 +200,7 @@ def _of_cluster(home: Path, cluster: str) -> Iterator[Path]:
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    with (private_folder(home) / ".lock").open("a") as file:
+    with (private_folder(home) / _LOCK).open("a") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from pathlib import Path
@@ -195,9 +196,14 @@ def test_clocks_are_set_and_read_again() -> None:
 
 
 def test_leftovers_of_killed_processes_are_removed(kept: warm.Warm) -> None:
-    assert warm.remove_leftovers(kept.home) == []
+    assert warm.leftovers(kept.home, remove=True) == []
     (kept.home / ".keeping-ab12/node01").mkdir(parents=True)
+    lock = (kept.home / ".lock").open("a")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert warm.leftovers(kept.home, remove=True) == []
+    lock.close()
+    assert warm.leftovers(kept.home) == [kept.home / ".keeping-ab12"]
     kept.folder.mkdir()
     (kept.folder / "manifest.json").write_text(json.dumps({"fingerprint": kept.fingerprint, "cluster": "lab"}))
-    assert warm.remove_leftovers(kept.home) == [kept.home / ".keeping-ab12"]
-    assert kept.is_kept
+    assert warm.leftovers(kept.home, remove=True) == [kept.home / ".keeping-ab12"]
+    assert (kept.is_kept, warm.leftovers(kept.home)) == (True, [])
