@@ -152,3 +152,25 @@ def test_error_survives_the_way_between_workers() -> None:
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value)
     assert copy.problems == caught.value.problems
+
+
+def test_vm_is_local_on_virtual_machines() -> None:
+    """What passes on one is to pass on the other: they differ in name, driver and network only."""
+    local, vm = (load_config(name, environ={}) for name in ("local", "vm"))
+    assert vm.driver == "libvirt"
+    same = vm.model_copy(
+        update={
+            "name": local.name,
+            "driver": local.driver,
+            "network": local.network,
+            "slurm": local.slurm,
+            "nodes": tuple(
+                node.model_copy(update={"address": other.address})
+                for node, other in zip(vm.nodes, local.nodes, strict=True)
+            ),
+        }
+    )
+    assert same == local
+    assert vm.slurm is not None
+    assert local.slurm is not None
+    assert vm.slurm.model_copy(update={"cluster": local.slurm.cluster}) == local.slurm
