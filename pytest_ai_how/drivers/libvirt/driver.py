@@ -62,9 +62,11 @@ class LibvirtDriver:
         try:
             chosen = daemon.chosen_daemon()
             host.check_tools(chosen)
+            looks = host.looks(config, chosen)
         except AiHowError as error:
-            return (error,)
-        for look in host.looks(config, chosen):
+            found.append(error)
+            looks = host.looks_without_tools(config)
+        for look in looks:
             try:
                 look()
             except AiHowError as error:

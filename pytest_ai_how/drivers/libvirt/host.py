@@ -59,18 +59,25 @@ def check_tools(daemon: str) -> None:
 
 def looks(config: ClusterConfig, daemon: str) -> tuple[Callable[[], None], ...]:
     """All that is looked at before machines are made with ``daemon``; each raises what it refuses."""
-    state = cluster_state(config.name)
-    existing = next(path for path in (state, *state.parents) if path.exists())
     found: list[Callable[[], None]] = [
         lambda: check_config(config),
         lambda: _check_network(config),
-        lambda: check_room(config, state, Path("/proc/meminfo").read_text(), shutil.disk_usage(existing).free),
-        lambda: check_pages(config),
+        *looks_without_tools(config),
         lambda: check_devices(config),
     ]
     if daemon != PRIVATE:
         found.append(lambda: _check_names(config, daemon))
     return tuple(found)
+
+
+def looks_without_tools(config: ClusterConfig) -> tuple[Callable[[], None], ...]:
+    """What can be looked at on a host that has nothing of libvirt: memory, disk, pages."""
+    state = cluster_state(config.name)
+    existing = next(path for path in (state, *state.parents) if path.exists())
+    return (
+        lambda: check_room(config, state, Path("/proc/meminfo").read_text(), shutil.disk_usage(existing).free),
+        lambda: check_pages(config),
+    )
 
 
 def _check_network(config: ClusterConfig) -> None:
