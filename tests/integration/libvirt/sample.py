@@ -20,7 +20,7 @@ from suites.phase6._inventory import inventory
 
 
 def config(name: str, subnet: str, **changes: Any) -> ClusterConfig:
-    """A controller and a compute node with two simulated GPUs, in ``subnet`` (``10.87.0``)."""
+    """A controller and a compute node with two simulated GPUs, in ``subnet`` (``10.68.0``)."""
     gpus = {"kind": "simulated", "count": 2}
     whole = {
         "version": 1,

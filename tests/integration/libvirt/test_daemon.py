@@ -64,7 +64,7 @@ def made(running: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     assert ours(running) == []
 
 
-def off(name: str, subnet: str = "10.87.1") -> Any:
+def off(name: str, subnet: str = "10.68.1") -> Any:
     plain = config(name, subnet, storage={"kind": "none"})
     return plain.model_copy(
         update={"nodes": tuple(node.model_copy(update={"auto_start": False}) for node in plain.nodes)}
@@ -103,7 +103,7 @@ def test_a_name_that_is_taken_is_refused(made: Made, running: str, tmp_path: Pat
         theirs = connection.defineXML(FOREIGN.format(name="aihow-vmnext-node01"))
     try:
         with pytest.raises(HostError, match="domain aihow-vmnext-node01 exists in libvirt and is not ours"):
-            made.driver.check(off("vmnext", "10.87.2"))
+            made.driver.check(off("vmnext", "10.68.2"))
     finally:
         theirs.undefine()
 

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
-        found = prepare(config("vmone", "10.87.0"), libvirt_driver(Silent()))
+        found = prepare(config("vmone", "10.68.0"), libvirt_driver(Silent()))
         try:
             found.up()
             idle(found)
@@ -126,8 +126,8 @@ def test_libvirt_answers_at_once(made: Made) -> None:
 def test_what_is_there_is_not_made_again(made: Made) -> None:
     with pytest.raises(HostError, match="bridge ah-vmone belongs to a cluster 'vmone'"):
         made.driver.check(made.config)
-    other = config("vmtwo", "10.87.0")
-    with pytest.raises(HostError, match=r"subnet 10\.87\.0\.0/24 is in use: route 10\.87\.0\.0/24 dev ah-vmone"):
+    other = config("vmtwo", "10.68.0")
+    with pytest.raises(HostError, match=r"subnet 10\.68\.0\.0/24 is in use: route 10\.68\.0\.0/24 dev ah-vmone"):
         made.driver.check(other)
     assert len(made.driver.refusals(other)) == 1
 

@@ -34,7 +34,7 @@ def test_directories_are_checked_for_real_and_leave_nothing(tmp_path: Path) -> N
     for folder in (data, documents):
         folder.mkdir()
     data.chmod(0o750)
-    whole = config(NAME, "10.87.3").model_dump(mode="json", exclude_none=True)
+    whole = config(NAME, "10.68.3").model_dump(mode="json", exclude_none=True)
     whole["nodes"][1]["virtiofs"] = [
         {"tag": "data", "source": str(data), "mount": "/srv/data", "mode": "0750"},
         {"tag": "docs", "source": str(documents), "mount": "/srv/docs", "read_only": True},
