@@ -46,7 +46,7 @@ MACHINES, SSH, WARM = "machines", "ssh", "warm"
 SSH_WITHIN, READY_WITHIN = 60.0, 90.0
 #: BeeGFS's metadata server alone takes 30 to 46 seconds for its first start in an emulated machine, ten times that on a
 #: loaded host, and clients wait for it.
-_READY_LATE: Mapping[str, float] = MappingProxyType({"beegfs": 600.0})
+_READY_LATE: Mapping[str, float] = MappingProxyType({"beegfs": 900.0})
 # The last looks before a service is ready are what a bring-up is late by.
 _LOOK_FIRST, _LOOK_AT_MOST = 0.03, 0.2
 

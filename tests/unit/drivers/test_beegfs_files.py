@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.machines.beegfs import storage_targets
 from pytest_ai_how.drivers.machines.identity import make_identity
@@ -147,6 +148,7 @@ def test_the_controller_makes_the_folders_of_the_yaml() -> None:
     files = rendered(cluster(user="alice"))
     assert "/etc/ai-how/shared.conf" not in files["node01"]
     lines = files["controller"]["/etc/ai-how/shared.conf"].content.decode().splitlines()
+    assert "d /mnt/beegfs 0755 root root -" in lines
     assert "d /mnt/beegfs/jobs 1777 root root -" in lines
     assert "d /mnt/beegfs/models 0775 root alice -" in lines
     assert "d /mnt/beegfs/containers/.registry 0775 root slurm -" in lines
@@ -166,6 +168,29 @@ def test_the_management_server_of_generation_8_has_its_toml() -> None:
     assert set(found["cap-pool-storage-limits"]) == {"inodes-low", "inodes-emergency", "space-low", "space-emergency"}
     off = rendered(cluster("8", authentication=False))["controller"]["/etc/beegfs/beegfs-mgmtd.toml"].content.decode()
     assert tomllib.loads(off)["auth-disable"] is True
+
+
+def test_the_shipped_cluster_is_what_was_agreed() -> None:
+    shipped = load_config("beegfs", environ={"BEEGFS_PACKAGES": "/debs"})
+    assert [(node.name, node.roles, node.memory) for node in shipped.nodes] == [
+        ("controller", ("controller",), 1536),
+        *((f"node0{number}", ("compute", "storage"), 1024) for number in (1, 2, 3)),
+    ]
+    assert (shipped.driver, shipped.storage.mount) == ("libvirt", "/mnt/beegfs")
+    beegfs = shipped.storage.beegfs
+    assert beegfs is not None
+    assert beegfs.packages is not None
+    assert (beegfs.generation, beegfs.authentication, beegfs.packages.folder) == ("7.4", True, "/debs")
+    assert sorted(found.target for found in storage_targets(shipped).values()) == [101, 201, 301]
+
+
+def test_the_file_system_is_unmounted_before_the_servers_of_its_machine_end() -> None:
+    [line] = [
+        one for one in rendered(cluster())["node01"]["/etc/fstab"].content.decode().splitlines() if "beegfs" in one
+    ]
+    options = line.split()[3].split(",")
+    for server in ("helperd", "mgmtd", "meta", "storage"):
+        assert f"x-systemd.after=beegfs-{server}.service" in options
 
 
 def test_small_disks_are_not_low_on_space_from_the_start() -> None:
