@@ -26,9 +26,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api
 from pytest_ai_how.drivers.libvirt.machine import Machine
-from pytest_ai_how.errors import ProvisionError
+from pytest_ai_how.errors import HostKeyError, ProvisionError, TransportError
 from pytest_ai_how.lease.state import cache_home, private_folder
 from pytest_ai_how.transport.protocol import Transport
 
@@ -39,6 +40,8 @@ _RUNNING = 2
 # Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.2 to run `date`.
 _CLOCK_TOLERANCE = 1.0
 _COMMAND = 30.0
+# A machine that continues answers at once; on a host where ten others boot, sshd may need several tries.
+_REACHED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def set_clocks(transports: Mapping[str, Transport]) -> None:
 
 def _set_clock(name: str, transport: Transport) -> None:
     # Only the second command, over the connection that is there, is quick enough to carry the time.
-    transport.execute(("true",), timeout=_COMMAND)
+    wait_for(lambda: _answers(transport), within=_REACHED, what="answering over ssh", where=name)
     result = transport.execute(("date", "--set", f"@{time.time():.3f}"), timeout=_COMMAND)
     if not result.ok:
         raise ProvisionError(name, f"its clock can't be set: {result.describe(3)}", expected="this host's time")
@@ -169,6 +172,15 @@ def _set_clock(name: str, transport: Transport) -> None:
     after = time.time()
     if not before - _CLOCK_TOLERANCE <= float(said or 0) <= after + _CLOCK_TOLERANCE:
         raise ProvisionError(name, f"its clock says {said} after it was set", expected=f"{before:.3f} to {after:.3f}")
+
+
+def _answers(transport: Transport) -> bool:
+    try:
+        return transport.execute(("true",), timeout=_COMMAND).ok
+    except HostKeyError:  # waiting does not make it another
+        raise
+    except TransportError:
+        return False
 
 
 def leftovers(home: Path | None = None, *, remove: bool = False) -> list[Path]:
