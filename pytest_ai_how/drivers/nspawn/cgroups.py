@@ -78,6 +78,19 @@ class Cgroups:
         """The folders of the group ``name``, one per hierarchy."""
         return tuple(hierarchy.path / name for hierarchy in self.hierarchies)
 
+    def divide(self, name: str) -> Path | None:
+        """On a version 2 host, let the groups in group ``name`` have its controllers, and return that group.
+
+        It can hold no process of its own then (cgroups(7), "no internal processes"). None on other hosts, where
+        each hierarchy's group takes the processes themselves.
+        """
+        if self.mode != "v2":
+            return None
+        (hierarchy,) = self.hierarchies
+        group = hierarchy.path / name
+        _enable(group, hierarchy)
+        return group
+
     def make(self, name: str, memory: int = 0) -> None:
         """Make the group ``name`` in each hierarchy; ``memory`` (MiB) limits it, so that RealMemory is real.
 
@@ -96,10 +109,14 @@ class Cgroups:
                 ) from error
 
 
-def _make_group(hierarchy: Hierarchy, group: Path, memory: int) -> None:
+def _enable(group: Path, hierarchy: Hierarchy) -> None:
     if hierarchy.version == 2 and hierarchy.controllers:
         enabled = " ".join(f"+{controller}" for controller in sorted(hierarchy.controllers))
-        (group.parent / "cgroup.subtree_control").write_text(enabled)
+        (group / "cgroup.subtree_control").write_text(enabled)
+
+
+def _make_group(hierarchy: Hierarchy, group: Path, memory: int) -> None:
+    _enable(group.parent, hierarchy)
     group.mkdir(exist_ok=True)
     if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
         for key in ("cpuset.cpus", "cpuset.mems"):

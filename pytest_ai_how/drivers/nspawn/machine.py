@@ -23,15 +23,19 @@ from pytest_ai_how.lease.state import cookie
 # Told to end, it kills the machine's init rather than nspawn: the init would survive nspawn, but when the init is gone
 # nspawn cleans up after itself and ends. What a machine holds is thrown away, so it need not shut down.
 # What nspawn keeps in /run it keeps in this shell's own mount namespace: killed or not, nothing of it stays there.
+# With version 2 (a group in $divided) the machine has a group of its own below the node's, anew with each boot: nspawn
+# hands on the controllers of the group that it finds itself in, which works while it is alone in that group.
 _LAUNCH = """
-groups=$1; shift
+groups=$1; divided=$2; shift 2
 mkdir -p /run/systemd/nspawn && mount -t tmpfs -o mode=755 aihow /run/systemd/nspawn || exit 1
 for group in $groups; do echo $$ >"$group/cgroup.procs" || exit 1; done
 stop() { read -r inits <"/proc/$nspawn/task/$nspawn/children"; kill -KILL $inits; }
 trap stop TERM
-status=133
+status=133 boot=0
 while [ "$status" -eq 133 ]; do
-    "$@" & nspawn=$!
+    own=
+    if [ -n "$divided" ]; then boot=$((boot + 1)); own=$divided/boot$boot; mkdir "$own" || exit 1; fi
+    sh -c '[ -z "$0" ] || echo $$ >"$0/cgroup.procs" || exit 1; exec "$@"' "$own" "$@" & nspawn=$!
     wait "$nspawn"; status=$?
     while kill -0 "$nspawn" 2>/dev/null; do wait "$nspawn"; status=$?; done
 done
@@ -88,11 +92,23 @@ class Machine:
         cgroups.make(self.cookie, self.node.memory)
         if not any(entry.kind == "process" and entry.data["cookie"] == self.cookie for entry in journal.pending()):
             journal.intend("process", cookie=self.cookie)
-        groups = " ".join(map(str, cgroups.groups(self.cookie)))
+        divided = cgroups.divide(self.cookie)
+        if divided:
+            (divided / "launch").mkdir()
+        groups = [divided / "launch"] if divided else cgroups.groups(self.cookie)
         # The descriptor of the log is all that the machine gets from this process.
         with self.console.open("ab") as console:
             subprocess.run(
-                [*_DETACHED, "sh", "-c", _LAUNCH, self.cookie, groups, *self._argv(shared)],
+                [
+                    *_DETACHED,
+                    "sh",
+                    "-c",
+                    _LAUNCH,
+                    self.cookie,
+                    " ".join(map(str, groups)),
+                    str(divided or ""),
+                    *self._argv(shared),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -80,6 +80,20 @@ def test_group_of_version_2_gets_its_controllers_from_above(tmp_path: Path) -> N
     assert (top / "node01/memory.max").read_text() == str(512 * 2**20)
 
 
+def test_group_of_version_2_is_divided_before_a_machine_is_put_in(tmp_path: Path) -> None:
+    found = host(tmp_path, "v2")
+    found.make("pytest-ai-how:lab")
+    found.make("pytest-ai-how:lab/node01")
+    node = tmp_path / "cgroup/pytest-ai-how:lab/node01"
+    assert not (node / "cgroup.subtree_control").exists()
+    assert found.divide("pytest-ai-how:lab/node01") == node
+    assert (node / "cgroup.subtree_control").read_text() == "+cpu +cpuset +io +memory +pids"
+
+
+def test_groups_of_version_1_are_not_divided(tmp_path: Path) -> None:
+    assert host(tmp_path, "hybrid").divide("pytest-ai-how:lab") is None
+
+
 def test_group_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     found = host(tmp_path, "hybrid")
     (tmp_path / "cgroup/cpu/pytest-ai-how:lab").write_text("a file where the group should be")

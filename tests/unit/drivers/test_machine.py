@@ -62,15 +62,33 @@ def test_start_journals_the_process_before_it_exists(tmp_path: Path, monkeypatch
     assert kinds == ["process"]
     assert journal.pending()[0].data == {"cookie": "pytest-ai-how:lab/node01"}
     assert argv[:2] == ["setsid", "--fork"]
-    assert argv[argv.index("-c") + 2 :][:2] == [
+    assert argv[argv.index("-c") + 2 :][:3] == [
         "pytest-ai-how:lab/node01",
         str(tmp_path / "c/pytest-ai-how:lab/node01"),
+        "",
     ]
     assert {"--machine=aihow-lab-node01", "--keep-unit", "--register=no", "--network-bridge=aihow-lab"} <= set(argv)
     assert f"--bind={tmp_path}/shared:/mnt/shared" in argv
     assert argv[-2:] == ["--", "ai_how.role=compute"]
     assert options["close_fds"] is True
     assert (tmp_path / "c/pytest-ai-how:lab/node01/memory.limit_in_bytes").read_text() == str(1024 * 2**20)
+
+
+def test_machine_on_version_2_is_alone_in_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell that starts nspawn is in a group beside it: else nspawn could not hand the controllers on."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda argv, **_: seen.append(argv))
+    found = machine(tmp_path)
+    found.folder.mkdir()
+    group = tmp_path / "c/pytest-ai-how:lab"
+    group.mkdir(parents=True)
+    cgroups = Cgroups((Hierarchy(tmp_path / "c", frozenset({"memory"}), 2),))
+    found.start(tmp_path / "shared", cgroups, Journal(tmp_path / "journal"))
+    node = group / "node01"
+    (argv,) = seen
+    assert argv[argv.index("-c") + 3 :][:2] == [f"{node}/launch", str(node)]
+    assert (node / "launch").is_dir()
+    assert (node / "cgroup.subtree_control").read_text() == "+memory"
 
 
 @contextmanager
