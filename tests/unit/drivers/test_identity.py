@@ -51,7 +51,5 @@ def test_what_is_kept_is_what_was_made_and_for_its_owner_only(tmp_path: Path) ->
 
 
 def test_keys_of_a_cluster_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        ProvisionError, match=r"identity\.json: can't be read .*\n  expected: the keys of a"
-    ):
+    with pytest.raises(ProvisionError, match=r"identity\.json: can't be read .*\n  expected: the keys of a"):
         load_identity(tmp_path)
