@@ -35,7 +35,7 @@ def test_dkms(beegfs: BeeGfs, evidence: Evidence) -> None:
     """DKMS has BeeGFS's module installed for the kernel that runs."""
     for node in beegfs.cluster.all:
         kernel = node.run("uname", "-r").stdout.strip()
-        status = node.run("dkms", "status", "-m", "beegfs", "-k", kernel, check=False)
+        status = node.run("dkms", "status", "-m", "beegfs", "-k", kernel, check=False, timeout=120)
         evidence.result(status)
         said = status.stdout.strip() or status.stderr.strip() or "nothing"
         assert "installed" in status.stdout.split(": ")[-1].split(), (
