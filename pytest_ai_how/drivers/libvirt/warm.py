@@ -113,6 +113,8 @@ def keep(warm: Warm, keys: Path, machines: Sequence[Machine], connection: api.Co
             _write(place, keys, machines, connection)
             manifest = {"fingerprint": warm.fingerprint, "cluster": warm.cluster, "kept_at": time.time()}
             (place / _MANIFEST).write_text(json.dumps(manifest))
+            for file in (path for path in place.rglob("*") if path.is_file()):
+                file.chmod(0o600)
             subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
             place.rename(warm.folder)
         finally:
@@ -144,7 +146,6 @@ def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api
         for machine in machines:
             _copy(machine.disk, place / machine.node.name / "disk.qcow2")
             _copy(machine.initrd, place / machine.node.name / "initrd")
-            (place / machine.node.name / _MEMORY).chmod(0o600)
     finally:
         _each(go_on, domains)
 
