@@ -12,6 +12,8 @@ from pytest_ai_how.report.evidence import Evidence
 #: A hardware address that no machine has: locally administered, all zeros (IEEE 802).
 NOBODY = "02:00:00:00:00:00"
 _MIB = 2**20
+# Of a hundred parts of what is free, how many are taken at once.
+_PIECE = 90
 
 
 @contextmanager
@@ -46,16 +48,28 @@ def cut(node: Node, address: str, seconds: float, evidence: Evidence) -> Iterato
 
 @contextmanager
 def filled(node: Node, folder: str, leave_mib: int, seconds: float, evidence: Evidence) -> Iterator[None]:
-    """Fill the file system of ``folder`` on a node but for ``leave_mib`` MiB, with one file that is never written."""
+    """Fill the file system of ``folder`` on a node but for ``leave_mib`` MiB, with one file that is never written.
+
+    A file system keeps some room for its own records, more the more is allocated: it is filled in smaller and smaller
+    pieces. Blocks that are kept for root are filled as well, since storage daemons run as root.
+    """
     path = f"{folder}/.ai-how-filling"
-    free = node.run("stat", "--file-system", "--format=%f %S", folder).stdout.split()
-    room = int(free[0]) * int(free[1])
-    size = room - leave_mib * _MIB
-    assert size > 0, f"{node.name}: {folder} has {room // _MIB} MiB free, there is nothing to fill"
     with undone_later(node, "fill", seconds, "rm", "-f", "--", path):
-        evidence.result(node.run("fallocate", f"--length={size}", path, timeout=120))
+        end = 0
+        while (piece := (_free_mib(node, folder) - leave_mib) * _PIECE // 100) > 0:
+            words = (f"--offset={end * _MIB}", f"--length={piece * _MIB}", path)
+            took = node.run("fallocate", *words, check=False, timeout=120)
+            evidence.result(took)
+            assert took.ok, f"{node.name}: {folder} can't be filled: {took.stderr.strip()}; the fault was not made"
+            end += piece
+        assert end, f"{node.name}: {folder} has {_free_mib(node, folder)} MiB free, there is nothing to fill"
         evidence.result(node.run("df", "--block-size=1M", folder))
         yield
+
+
+def _free_mib(node: Node, folder: str) -> int:
+    blocks, size = node.run("stat", "--file-system", "--format=%f %S", folder).stdout.split()
+    return int(blocks) * int(size) // _MIB
 
 
 def main_pid(node: Node, unit: str, evidence: Evidence) -> int:

@@ -289,7 +289,7 @@ def test_a_full_target_that_is_not_refused_or_damages(evidence: Evidence) -> Non
         store = {"/etc/beegfs/beegfs-storage.conf": b"storeStorageDirectory = /data/beegfs/storage\n"}
         full: Rules = [
             (("find",), chunks),
-            (("stat", "--file-system"), "100000 4096\n"),
+            (("stat", "--file-system"), ["100000 4096\n", "4096 4096\n", "2304 4096\n"]),
             (("systemd-run",), ""),
             (("systemctl",), ""),
             (("fallocate",), ""),
@@ -315,7 +315,10 @@ def test_a_full_target_that_is_not_refused_or_damages(evidence: Evidence) -> Non
 
     calls = [" ".join(call.argv) for call in check().cluster["node02"].transport.calls]  # type: ignore[attr-defined]  # a FakeTransport
     filling = "/data/beegfs/storage/.ai-how-filling"
-    assert f"fallocate --length={100000 * 4096 - 8 * 2**20} {filling}" in calls
+    assert [call for call in calls if call.startswith("fallocate")] == [
+        f"fallocate --offset=0 --length={343 * 2**20} {filling}",
+        f"fallocate --offset={343 * 2**20} --length={7 * 2**20} {filling}",
+    ]
     assert f"rm -f -- {filling}" in calls
     with pytest.raises(
         AssertionError, match=r"^controller: 128 of 128 MiB were written .* left on node02, then no error; exp"
