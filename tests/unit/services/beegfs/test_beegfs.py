@@ -63,6 +63,23 @@ def test_an_entry_of_a_folder_has_no_targets() -> None:
     assert parse_entry(text, "controller") == Entry("directory", "root", "RAID0", 2**20, ())
 
 
+def test_a_striped_file() -> None:
+    found = parse_entry(data("7.4.7-getentryinfo.txt"), "controller")
+    assert found == Entry("file", "1-6B049C79-1", "RAID0", 2**19, (201, 301, 101))
+
+
+def test_what_a_client_knows() -> None:
+    client = parse_client(data("7.4.7-proc.txt"))
+    assert client is not None
+    assert [server.name for server in client.of("storage")] == ["node01", "node02", "node03"]
+    assert [str(target) for target in client.targets][:2] == [
+        "metadata target 1 of controller: Online Good",
+        "storage target 101 of node01: Online Good",
+    ]
+    assert client.connections["node03"] == "TCP: 1 (10.86.0.13:8003);"
+    assert client.settings["connAuthFile"] == "/etc/beegfs/conn.auth"
+
+
 def test_servers_that_are_gone_are_told_from_those_that_answer() -> None:
     routes = list(parse_routes(data("7.4.7-check-servers.out"), data("7.4.7-check-servers.err")))
     assert [(one.server.kind, one.server.name, one.reachable) for one in routes] == [
