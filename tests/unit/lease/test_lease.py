@@ -93,10 +93,11 @@ def test_after_a_reboot_nothing_is_attached_to(
     other.release()
 
 
-def test_a_kept_cluster_whose_process_is_gone_is_not_attached_to(lease: Lease) -> None:
+@pytest.mark.parametrize("kind", ["process", "daemon"])
+def test_a_kept_cluster_whose_process_is_gone_is_not_attached_to(lease: Lease, kind: str) -> None:
     lease.ensure("machines", "f", dict)
     lease.release("always")
-    lease.journal.of("machines").intend("process", cookie=f"pytest-ai-how:{NAME}/gone")
+    lease.journal.of("machines").intend(kind, cookie=f"pytest-ai-how:{NAME}/gone")
     other = Lease.acquire(NAME, "run2", CLAIM)
     assert not other.attached
     other.release()
