@@ -41,8 +41,9 @@ def test_directories_are_checked_for_real_and_leave_nothing(tmp_path: Path) -> N
     ]
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(whole))
     before = inventory(NAME)
+    options = ["-p", "no:cacheprovider", "--cluster=small.yaml", f"--reports={tmp_path / 'reports'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cluster=small.yaml", str(ROOT / "suites/phase1")],
+        [sys.executable, "-m", "pytest", *options, str(ROOT / "suites/phase1")],
         cwd=tmp_path, env={**clean_environment(), "XDG_STATE_HOME": str(tmp_path / "state")},
         capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
