@@ -151,15 +151,16 @@ def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api
 
 
 def set_clocks(transports: Mapping[str, Transport]) -> None:
-    """Set the clocks of machines that continue to this host's: theirs stood still. Closes the transports.
+    """Set the clocks of machines that continue to this host's: theirs stood still.
 
-    Raises :class:`ProvisionError` naming the machine whose clock is not right then.
+    Raises :class:`ProvisionError` naming the machine whose clock is not right then; the transports are closed.
     """
     try:
         _each(lambda name: _set_clock(name, transports[name]), transports)
-    finally:
+    except BaseException:
         for transport in transports.values():
             transport.close()
+        raise
 
 
 def _set_clock(name: str, transport: Transport) -> None:

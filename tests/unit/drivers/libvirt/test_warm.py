@@ -185,9 +185,11 @@ class Clock(FakeTransport):
 def test_clocks_are_set_and_read_again() -> None:
     clocks = {name: Clock(name) for name in NODES}
     warm.set_clocks(clocks)
-    assert all(abs(clock.behind) < 0.5 and clock.closed for clock in clocks.values())
+    assert all(abs(clock.behind) < 0.5 and not clock.closed for clock in clocks.values())
+    broken = {"controller": Clock("controller"), "node01": Clock("node01", works=False)}
     with pytest.raises(ProvisionError, match=r"node01: its clock says \d+\.\d+ after it was set\n  expected: \d+"):
-        warm.set_clocks({"controller": Clock("controller"), "node01": Clock("node01", works=False)})
+        warm.set_clocks(broken)
+    assert all(clock.closed for clock in broken.values())
 
 
 def test_leftovers_of_killed_processes_are_removed(kept: warm.Warm) -> None:
