@@ -9,6 +9,7 @@ from typing import Any
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.libvirt import LibvirtDriver
+from pytest_ai_how.drivers.libvirt.names import tap_name
 from pytest_ai_how.lease.files import remove_tree
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.lease import JOURNAL
@@ -70,7 +71,8 @@ class Made:
         """What this machine knows of the cluster."""
         name, network = self.config.name, self.config.network
         assert network is not None
-        words = (name, network.bridge, str(cluster_state(name)))
+        taps = (tap_name(name, node.name) for node in self.config.nodes)
+        words = (name, network.bridge, *taps, str(cluster_state(name)))
         return [one for one in inventory(name) if any(word in one for word in words)]
 
 
