@@ -80,6 +80,32 @@ def disk_facts(disk: Path, sandbox: Sandbox) -> DiskFacts:
     )
 
 
+def kernels_inside(disk: Path, scratch: Path, sandbox: Sandbox) -> tuple[str, ...]:
+    """The releases of the kernels whose modules are in ``disk``'s file system, read from it now; nothing is mounted.
+
+    ``scratch`` is an empty folder with room for the disk's content. Raises ImageError when there are none, or when it
+    cannot be read. ``debugfs -R 'ls -p DIR'`` (1.47) tells inode, mode, owner, group, name and size of each entry, and
+    of what is not there only on standard error::
+
+        /262146/040755/0/0/6.12.117+deb13-cloud-amd64//
+    """
+    raw = scratch / "raw"
+    try:
+        sandbox.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(disk), str(raw)])
+        said = sandbox.run(["debugfs", "-R", "ls -p /usr/lib/modules", str(raw)], keep=None).stdout
+    except CommandError as error:
+        raise ImageError(str(disk), error.seen) from error
+    finally:
+        raw.unlink(missing_ok=True)
+    rows = (line.split("/") for line in said.splitlines() if line.startswith("/"))
+    found = sorted(row[5] for row in rows if len(row) > 5 and row[5] not in (".", ".."))
+    if not found:
+        raise ImageError(
+            str(disk), f"holds no kernel's modules: {said.strip()}", expected="those of the kernel that it boots"
+        )
+    return tuple(found)
+
+
 def _asked(verb: str, disk: Path, statuses: tuple[int, ...], sandbox: Sandbox) -> dict[str, Any]:
     try:
         result = sandbox.run(["qemu-img", verb, "-f", "qcow2", "--output=json", str(disk)], keep=None)

@@ -17,7 +17,7 @@ from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image import cpio, ensure_image, image_digest
 from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, disk_facts
+from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, disk_facts, kernels_inside
 from pytest_ai_how.image.kernel import release_of
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Image, Store, mounts_below, processes_using, verify
@@ -113,9 +113,10 @@ def test_the_tree_that_a_disk_was_made_of_is_as_it_was(built: Image, world: Path
     assert list((node.path / "usr/lib").glob("modules/*")) == []
 
 
-def test_a_disk_is_sound_and_its_kernel_is_the_one_that_it_says(built: Image) -> None:
+def test_a_disk_is_sound_and_its_kernel_is_the_one_that_it_says(built: Image, tmp_path: Path) -> None:
     with Sandbox() as sandbox:
         facts = disk_facts(built.path / DISK, sandbox)
+        assert kernels_inside(built.path / DISK, tmp_path, sandbox) == (built.manifest["kernel"],)
     assert facts.clean
     assert (facts.format, facts.virtual_size) == ("qcow2", 2**30)
     assert 0 < facts.actual_size < 2**30

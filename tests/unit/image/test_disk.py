@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_ai_how.errors import CommandError, ImageError
-from pytest_ai_how.image.disk import DiskFacts, disk_facts, make_disk
+from pytest_ai_how.image.disk import DiskFacts, disk_facts, kernels_inside, make_disk
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.shell import Result
 
@@ -99,3 +101,33 @@ def test_a_full_host_is_told_apart_from_a_disk_that_is_too_small(tmp_path: Path)
 def test_other_words_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="vm image: mke2fs exited with 1: mke2fs: something new"):
         make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, Said(mke2fs=(1, "mke2fs: something new")))
+
+
+def test_the_kernels_inside_are_read_from_the_file_system(tmp_path: Path) -> None:
+    said = (
+        "debugfs 1.47.0 (5-Feb-2023)\n/262145/040755/0/0/.//\n/131075/040755/0/0/..//\n"
+        "/262146/040755/0/0/6.12.117+deb13-cloud-amd64//\n"
+    )
+    assert kernels_inside(Path("d"), tmp_path, Said(debugfs=(0, said))) == ("6.12.117+deb13-cloud-amd64",)
+    none = "debugfs 1.47.0 (5-Feb-2023)\n/usr/lib/modules: File not found by ext2_lookup\n"
+    with pytest.raises(ImageError, match=r"d: holds no kernel's modules: (.|\n)*File not found"):
+        kernels_inside(Path("d"), tmp_path, Said(debugfs=(0, none)))
+    with pytest.raises(ImageError, match="d: `debugfs .*` exited with 1"):
+        kernels_inside(Path("d"), tmp_path, Said(debugfs=(1, "Bad magic number")))
+
+
+@pytest.mark.skipif(shutil.which("mke2fs") is None, reason="makes a file system with mke2fs")
+def test_a_real_file_system_is_read_without_mounting_it(tmp_path: Path) -> None:
+    (tmp_path / "tree/usr/lib/modules/6.12-a").mkdir(parents=True)
+    raw = tmp_path / "raw"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tmp_path / "tree", raw, "8M"], check=True)
+
+    class Plain(Said):
+        """Runs debugfs on what is there."""
+
+        def run(self, argv: Any, **_: Any) -> Result:
+            done = subprocess.run(argv, check=True, capture_output=True, text=True) if argv[0] == "debugfs" else None
+            return Result(tuple(argv), 0, done.stdout + done.stderr if done else "")
+
+    assert kernels_inside(Path("d"), tmp_path, Plain()) == ("6.12-a",)
+    assert not raw.exists()
