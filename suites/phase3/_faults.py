@@ -50,8 +50,8 @@ def cut(node: Node, address: str, seconds: float, evidence: Evidence) -> Iterato
 def filled(node: Node, folder: str, leave_mib: int, seconds: float, evidence: Evidence) -> Iterator[None]:
     """Fill the file system of ``folder`` on a node but for ``leave_mib`` MiB, with one file that is never written.
 
-    A file system keeps some room for its own records, more the more is allocated: it is filled in smaller and smaller
-    pieces. Blocks that are kept for root are filled as well, since storage daemons run as root.
+    A file system keeps some room for its own records (ext4 up to 16 MiB) and does not tell: it is filled in smaller and
+    smaller pieces until it refuses one. Blocks kept for root are filled as well, since storage daemons run as root.
     """
     path = f"{folder}/.ai-how-filling"
     with undone_later(node, "fill", seconds, "rm", "-f", "--", path):
@@ -60,9 +60,10 @@ def filled(node: Node, folder: str, leave_mib: int, seconds: float, evidence: Ev
             words = (f"--offset={end * _MIB}", f"--length={piece * _MIB}", path)
             took = node.run("fallocate", *words, check=False, timeout=120)
             evidence.result(took)
-            assert took.ok, f"{node.name}: {folder} can't be filled: {took.stderr.strip()}; the fault was not made"
+            if not took.ok:
+                break
             end += piece
-        assert end, f"{node.name}: {folder} has {_free_mib(node, folder)} MiB free, there is nothing to fill"
+        assert end, f"{node.name}: nothing of {folder} could be filled; the fault was not made"
         evidence.result(node.run("df", "--block-size=1M", folder))
         yield
 
