@@ -13,7 +13,18 @@ from pytest_ai_how.skin.marks import MARKS, looks_like_check
 pytest_plugins = [
     f"pytest_ai_how.fixtures.{noun}"
     for noun in (
-        *("cluster", "machines", "devices", "slurm", "accounting", "storage", "apptainer", "registry", "images"),
+        *(
+            "cluster",
+            "machines",
+            "devices",
+            "slurm",
+            "accounting",
+            "storage",
+            "beegfs",
+            "apptainer",
+            "registry",
+            "images",
+        ),
         *("evidence", "measure", "run"),
     )
 ]
