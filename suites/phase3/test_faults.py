@@ -43,7 +43,7 @@ def test_daemon_restart(
     beegfs: BeeGfs, storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, unit: str
 ) -> None:
     """A daemon that restarts holds writing up for a while; no data is lost, and all targets are well again."""
-    writer, reader, *_ = storage.cluster.on("compute")
+    writer, reader, *_ = (*storage.cluster.on("compute"), storage.cluster.controller)
     where = {"beegfs-storage": storage.cluster[beegfs.hosts("storage")[-1]], "beegfs-helperd": writer}
     node = where.get(unit, storage.cluster.controller)
     if unit == "beegfs-helperd" and beegfs.generation == "8":
