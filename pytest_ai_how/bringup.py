@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.drivers.protocol import Deploys, Driver, Warms
+from pytest_ai_how.drivers.protocol import Deploys, Driver, Paced, Warms
 from pytest_ai_how.errors import AiHowError, DeadlineExceeded, HostKeyError, StepFailed
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
@@ -184,7 +184,7 @@ class Bringup:
 
     def _reach_machines(self) -> dict[str, str]:
         self.progress.say(self.config.name, "waiting for ssh")
-        deadline = Deadline(SSH_WITHIN)
+        deadline = Deadline(SSH_WITHIN * self._pace)
         nodes = self._current()[0].nodes
         ended = self._side_by_side(lambda node: self._reach(node, deadline), nodes)
         return {node.name: future.result() for node, future in zip(nodes, ended, strict=True)}
@@ -215,7 +215,7 @@ class Bringup:
         service = self._service(name)
         if name == "registry" and isinstance(self.driver, Deploys):
             self.driver.deploy(self.config, self._current()[0].controller)
-        within = max(self._ready_within, _READY_LATE.get(name, 0.0))
+        within = max(self._ready_within * self._pace, _READY_LATE.get(name, 0.0))
         faults: tuple[str, ...] = ()
 
         def faultless() -> bool:
@@ -236,6 +236,10 @@ class Bringup:
                 cure=f"look inside: pytest-ai-how ssh --cluster {self.config.name} {where}",
             ) from error
         return {}
+
+    @property
+    def _pace(self) -> float:
+        return self.driver.pace if isinstance(self.driver, Paced) else 1.0
 
     def _stop_if_abandoned(self) -> None:
         if self._abandoned.is_set():

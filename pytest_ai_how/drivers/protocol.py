@@ -65,6 +65,15 @@ class Refuses(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """A driver whose machines are slower than this host."""
+
+    @property
+    def pace(self) -> float:
+        """How many times longer than on this host what they do may take; at least 1."""
+
+
+@runtime_checkable
 class Directories(Protocol):
     """A driver whose machines mount directories of this host."""
 

@@ -163,6 +163,16 @@ def test_a_node_that_never_answers_is_named_with_what_it_last_said(
         make().cluster()
 
 
+def test_slow_machines_are_given_more_time(make: Make, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "pace", 3.0, raising=False)
+    with pytest.raises(StepFailed, match=r"no, still after 0\.3 s"):
+        make(FakeService("s1", (), [("s: no",)]), within=0.1).ready("s1")
+    monkeypatch.setattr(module, "SSH_WITHIN", 0.1)
+    driver.answers["node02"] = [TransportError("node02", "connection refused")]
+    with pytest.raises(StepFailed, match="not answering over ssh within 0.3 s"):
+        make().cluster()
+
+
 @pytest.mark.parametrize("services", [0, 2], ids=["ssh", "two services"])
 def test_an_interrupt_ends_all_waits_so_that_the_process_can_end(make: Make, driver: FakeDriver, services: int) -> None:
     if not services:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how.drivers.libvirt import build, names
-from pytest_ai_how.drivers.libvirt.driver import labels_for
+from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver, labels_for
 from pytest_ai_how.drivers.libvirt.machine import Machine
+from pytest_ai_how.drivers.protocol import Paced
 from pytest_ai_how.errors import ProvisionError, TransportError
 from pytest_ai_how.lease.journal import Journal
 
@@ -120,3 +121,10 @@ def test_one_that_runs_is_not_started_again(libvirt: FakeLibvirt, machine: Machi
 @pytest.mark.parametrize(("model", "models"), [("none", ["dac"]), ("apparmor", ["dac", "apparmor"]), ("", ["dac"])])
 def test_machines_of_another_daemon_run_as_who_owns_their_files(model: str, models: list[str]) -> None:
     assert [label.model for label in labels_for(FakeLibvirt(model=model))] == models
+
+
+@pytest.mark.parametrize(("no_kvm", "pace"), [("", 1.0), ("/dev/kvm does not open", 4.0)])
+def test_emulated_machines_are_given_more_time(no_kvm: str, pace: float) -> None:
+    driver = LibvirtDriver(lambda name, packages: Path("/"), lambda name, packages: "", lambda: no_kvm)
+    assert isinstance(driver, Paced)
+    assert driver.pace == pace
