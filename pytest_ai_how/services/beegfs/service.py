@@ -31,7 +31,8 @@ TYPE = "beegfs"
 _PACKAGES = ("dpkg-query", "--show", "--showformat=${Package}\\t${Version}\\t${db:Status-Status}\\n", "*beegfs*")
 #: Without a terminal beegfs-fsck asks in circles unless all of these are given (7.4.7).
 _FSCK = ("--checkfs", "--readOnly", "--automatic", "--overwriteDbFile", "--forceRestart")
-_FSCK_WITHIN = 300.0
+# Seconds. It walks the 32 768 folders of an empty file system's metadata: minutes on an emulated machine.
+_FSCK_WITHIN = 900.0
 _STORE = "/etc/beegfs/beegfs-storage.conf"
 #: Kinds whose servers have targets.
 _WITH_TARGETS: tuple[Kind, ...] = ("metadata", "storage")
