@@ -103,7 +103,7 @@ def check_vermagic(image: str, module: str, vermagic: str, release: str) -> None
         raise ImageError(
             f"{image} image",
             f"module {module} is built for {made_for}",
-            expected=f"for {release}, the image's kernel: that one will not load any other",
+            expected=f"for {release}, the image's kernel",
             cure="see which kernel's headers it was built with, and build the image anew",
         )
 

@@ -144,7 +144,9 @@ def other_kernel(node: Node, module: Module, evidence: Evidence) -> Iterator[Non
     """Hide the module behind a copy that says it is for a kernel that does not exist, of a name of the same length."""
     copy = "/run/ai-how-module"
     other = "0" + module.kernel[1:]
-    magics = (f"vermagic={module.kernel} ", f"vermagic={other} ")
+    # With symbol versions the kernel passes over the release and compares the flags (kernel/module/version.c), of which
+    # every kernel of more than one CPU has SMP.
+    magics = (f"vermagic={module.kernel} SMP ", f"vermagic={other} UMP ")
     try:
         tell(node, "alter_module.py", module.path, copy, *magics, evidence=evidence)
         node.run("mount", "--bind", copy, module.path)
