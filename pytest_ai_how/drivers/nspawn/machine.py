@@ -42,6 +42,8 @@ done
 exit "$status"
 """
 
+# Slurm confines devices with bpf(2) where control groups are version 2; Apptainer mounts.
+_CALLS = "@mount bpf"
 _DETACHED = ("setsid", "--fork", "unshare", "--mount", "--propagation=slave")
 
 
@@ -131,7 +133,7 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--machine={self.name}"),
             *(f"--hostname={self.node.name}", f"--directory={self.root}", f"--network-bridge={network.bridge}"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--setenv=AI_HOW={self.cookie}"),
-            *("--bind=/dev/fuse", *binds, "--capability=all", "--system-call-filter=@mount", "--boot", "--"),
+            *("--bind=/dev/fuse", *binds, "--capability=all", f"--system-call-filter={_CALLS}", "--boot", "--"),
             *(f"ai_how.role={role}" for role in self.node.roles),
         ]
 
