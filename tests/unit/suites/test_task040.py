@@ -221,7 +221,7 @@ def test_a_container_job_that_lies_about_its_status_is_red(
 def test_a_job_that_names_an_unknown_image_is_red(
     evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task040, "RUNS", tmp_path)
+    monkeypatch.setattr(task040, "PAYLOADS", tmp_path)
     with pytest.raises(AssertionError, match="no job script names an image"):
         task040.test_images_named_in_jobs_exist(registry(), evidence)
     (tmp_path / "a.sbatch").write_text("#!/bin/sh\napptainer exec $REGISTRY/base-images/base.sif true\n")
