@@ -118,7 +118,8 @@ def test_what_is_not_ours_is_seen_to_be_touched(tmp_path: Path) -> None:
         assert machine.now() == machine.before
         assert folder.now() == folder.before
         number = int(machine.before.split()[1])
-        environ = Path(f"/proc/{number}/environ").read_bytes()
+        # For a moment after exec(2) the kernel shows none.
+        environ = wait_for(Path(f"/proc/{number}/environ").read_bytes, within=5, what="started", every=0.01)
         assert b"pytest-ai-how:labx/node01" in environ
         os.kill(number, 9)
         os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
