@@ -17,7 +17,7 @@ from pytest_ai_how.image import ensure_image, image_digest
 from pytest_ai_how.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from pytest_ai_how.drivers.libvirt import LibvirtDriver
+    from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver
 
 
 def choose_driver(config: ClusterConfig, progress: Progress | None = None) -> Driver:
@@ -48,7 +48,7 @@ def choose_driver(config: ClusterConfig, progress: Progress | None = None) -> Dr
 
 def libvirt_driver(progress: Progress) -> LibvirtDriver:
     """The libvirt driver over our own images, which are built when they are not there."""
-    from pytest_ai_how.drivers.libvirt import LibvirtDriver
+    from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver
 
     def image(name: str, packages: PackageSource | None) -> Path:
         return ensure_image(name, progress, packages).path

@@ -7,16 +7,19 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
 from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.drivers.machines.accounts import Accounts, add_user
 from pytest_ai_how.drivers.machines.boot import await_ssh
-from pytest_ai_how.drivers.machines.render import File
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
 from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
+
+if TYPE_CHECKING:
+    from pytest_ai_how.drivers.machines.render import File
 
 # systemd-nspawn 252 to 257, in nspawn's main program: a machine that reboots under --keep-unit ends with 133 and is to
 # be started again. Before that this shell joins the node's cgroups, so that all that follows is born in them.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
-from pytest_ai_how.drivers.libvirt import LibvirtDriver
+from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver
 from pytest_ai_how.drivers.libvirt.names import tap_name
 from pytest_ai_how.lease.files import remove_tree
 from pytest_ai_how.lease.journal import Journal

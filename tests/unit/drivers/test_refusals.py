@@ -8,7 +8,8 @@ import pytest
 
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
-from pytest_ai_how.drivers.libvirt import LibvirtDriver, daemon
+from pytest_ai_how.drivers.libvirt import daemon
+from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver
 from pytest_ai_how.errors import HostError
 
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from pytest_ai_how.drivers import select
-from pytest_ai_how.drivers.libvirt import LibvirtDriver
+from pytest_ai_how.drivers.libvirt.driver import LibvirtDriver
 from pytest_ai_how.drivers.nspawn import NspawnDriver
 from pytest_ai_how.drivers.select import choose_driver
 from pytest_ai_how.drivers.ssh import SshDriver
