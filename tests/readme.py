@@ -138,6 +138,7 @@ UNIT = MappingProxyType(
         "pytest-ai-how inventory pci": 0,
         "pytest-ai-how inventory pci --yaml": 0,
         "pytest --pyargs pytest_ai_how.suites.phase0 --cluster=workstation --plan": 0,
+        "pytest --pyargs pytest_ai_how.suites.phase3 --cluster=beegfs --plan": 0,
         "pytest --cluster=typo.yaml --plan": 4,
         "pytest --pyargs pytest_ai_how.suites.phase6 --cluster=my-site.yaml --plan": 0,
         "pytest my_site/test_clocks_seen_to_fail.py": 0,

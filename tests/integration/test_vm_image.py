@@ -246,8 +246,9 @@ def test_a_seed_that_would_go_through_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_kvm_works_or_is_said_not_to_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    why = kvm.no_kvm(lambda: ensure_image("vm", Silent()).path)
+    image = ensure_image("vm", Silent()).path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    why = kvm.no_kvm(lambda: image)
     if not kvm.DEVICE.exists():
         assert why.startswith("there is no /dev/kvm")
     elif why:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
-from pytest_ai_how.lease.state import private_folder, state_home
+from pytest_ai_how.lease.state import cache_home, private_folder
 
 #: What the image's initramfs says when the kernel's command line has ``ai_how.probe``; it then powers off.
 MARKER = "ai-how: this kernel runs"
 DEVICE = Path("/dev/kvm")
-_KEPT = "kvm-probe.json"
+_KEPT = "kvm/probe.json"
 _EMULATOR = "qemu-system-x86_64"
 # Seconds. A CPU is set up in 0.1; a kernel that KVM runs says the word after 1, one that is emulated after 5.
 _SET_UP, _BOOT = 0.7, 15.0
@@ -167,14 +167,14 @@ def _key(emulator: str) -> dict[str, str]:
 
 def _recall(key: dict[str, str]) -> str | None:
     try:
-        kept = json.loads((state_home() / _KEPT).read_text())
+        kept = json.loads((cache_home() / _KEPT).read_text())
         return str(kept["why"]) if {name: kept[name] for name in key} == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _keep(key: dict[str, str], why: str) -> None:
-    folder = private_folder(state_home())
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".kvm-", delete=False) as file:
+    place = cache_home() / _KEPT
+    with tempfile.NamedTemporaryFile("w", dir=private_folder(place.parent), prefix=".kvm-", delete=False) as file:
         json.dump({**key, "why": why}, file)
-    Path(file.name).replace(folder / _KEPT)
+    Path(file.name).replace(place)

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_ai_how.drivers.libvirt import kvm
 from pytest_ai_how.drivers.libvirt.kvm import MARKER, Outcome, judge_boot, judge_set_up
-from pytest_ai_how.lease.state import state_home
+from pytest_ai_how.lease.state import cache_home
 
 NO_MSR = """\
 qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69
@@ -83,7 +83,7 @@ Emulator = Callable[[str], str]
 
 @pytest.fixture
 def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "device").touch()
 
     def make(does: str) -> str:
@@ -108,7 +108,7 @@ def test_an_answer_is_kept_for_this_boot_and_this_qemu(tmp_path: Path, emulator:
     first = probe(tmp_path, path)
     assert first.endswith("can't set up a CPU with it: failed to set MSR 0x10a")
     assert (probe(tmp_path, path), len(calls(tmp_path))) == (first, 1)
-    kept = state_home() / "kvm-probe.json"
+    kept = cache_home() / "kvm/probe.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "boot": "another"}))
     assert (probe(tmp_path, path), len(calls(tmp_path))) == (first, 2)
