@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_ai_how.drivers.select import libvirt_lacks, nspawn_lacks
+from pytest_ai_how.drivers.libvirt.host import host_lacks
+from pytest_ai_how.drivers.select import nspawn_lacks
 from pytest_ai_how.report.model import Verdict
 from pytest_ai_how.report.writer_json import load_report
 from suites import phase4
@@ -32,7 +33,8 @@ slurm: {{cluster: {name}, accounting: false, partitions: [{{name: debug, nodes: 
 """
 #: What only machines that are given a device of the host can show.
 DEVICES = {"PRV-18", "PRV-19"}
-LACKS: dict[str, Callable[[], str]] = {"nspawn": nspawn_lacks, "libvirt": libvirt_lacks}
+# Without KVM too: then machines are emulated.
+LACKS: dict[str, Callable[[], str]] = {"nspawn": nspawn_lacks, "libvirt": host_lacks}
 # Seconds: emulated machines are booted eight times, each in half a minute, or two on a busy host.
 WITHIN = {"nspawn": 600, "libvirt": 2400}
 
