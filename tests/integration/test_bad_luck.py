@@ -129,7 +129,7 @@ def test_no_root(life: Life) -> None:
     for driver, said in (("nspawn", "not root"), ("auto", "nspawn: needs root")):
         life.config(driver=("driver: nspawn", f"driver: {driver}"))
         ended = life.end(life.start("unshare", "--user", sys.executable, "-m", "pytest_ai_how", *UP))
-        refused(life, ended, "localhost: ", said, "expected: root", "do: run ")
+        refused(life, ended, "localhost: ", said, "expected: KVM and libvirt, or root", "do: run ")
         life.config(driver=(f"driver: {driver}", "driver: nspawn"))
 
 
