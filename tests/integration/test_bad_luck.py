@@ -126,10 +126,13 @@ def test_a_file_with_a_hostile_name_is_a_file(life: Life) -> None:
 
 def test_no_root(life: Life) -> None:
     """In a user namespace of its own, root of the host is nobody."""
-    for driver, said in (("nspawn", "not root"), ("auto", "nspawn: needs root")):
+    for driver, said, expected in (
+        ("nspawn", "not root", "expected: root"),
+        ("auto", "nspawn: needs root", "expected: KVM and libvirt, or root and systemd-nspawn"),
+    ):
         life.config(driver=("driver: nspawn", f"driver: {driver}"))
         ended = life.end(life.start("unshare", "--user", sys.executable, "-m", "pytest_ai_how", *UP))
-        refused(life, ended, "localhost: ", said, "expected: KVM and libvirt, or root", "do: run ")
+        refused(life, ended, "localhost: ", said, expected, "do: run ")
         life.config(driver=(f"driver: {driver}", "driver: nspawn"))
 
 
