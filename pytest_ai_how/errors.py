@@ -12,6 +12,7 @@
     ├── CommandError           a command exited with a status that the caller did not expect
     ├── CommandTimeout         a command did not end in time (it was killed)
     ├── OutputLimitExceeded    a command said more than anybody can want to read (it was killed)
+    ├── FactError              a machine does not tell what was to be read of it
     ├── FileError              a file on a machine could not be read or written
     ├── DeadlineExceeded       a condition did not become true in time
     ├── ProvisionError         a driver could not make or unmake a machine
@@ -142,6 +143,10 @@ class OutputLimitExceeded(AiHowError):
             f"`{result.command}` wrote more than {limit / 2**20:g} MiB and was killed",
             cure="send its output to a file on the machine, and read the part that is needed",
         )
+
+
+class FactError(AiHowError):
+    """What was to be read of a machine can't be known: its command failed, or said what nobody understands."""
 
 
 class FileError(AiHowError):

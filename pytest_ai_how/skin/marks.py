@@ -11,6 +11,7 @@ MARKS = (
     "check(*ids): the rows of the catalogue of checks that the test puts to the test",
     "on(role): run the test once for each node that has the role; the fixture 'node' is that node",
     "requires(*capabilities): not applicable where the cluster lacks one of them",
+    "reads(*facts): what the test asks the fixture 'facts' for, read with all others in one round trip a machine",
     "exclusive(*services): nothing else of the run uses the cluster, or these services of it, meanwhile",
     "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
     "panics: the test makes a machine's kernel panic on purpose, so that it does not fail of it",
@@ -44,6 +45,11 @@ def mistakes(item: pytest.Item) -> Iterator[str]:
             right = mark.args if several else len(mark.args) == 1
             if not right or mark.kwargs or not all(isinstance(one, str) for one in mark.args):
                 yield f"@pytest.mark.{name} takes one {'or more texts' if several else 'text'}"
+    for mark in item.iter_markers("reads"):
+        from pytest_ai_how.facts import Fact  # who has no such mark does not load it
+
+        if not mark.args or mark.kwargs or not all(isinstance(one, Fact) for one in mark.args):
+            yield "@pytest.mark.reads takes one or more facts (pytest_ai_how.facts.Fact)"
     for mark in item.iter_markers("exclusive"):
         if mark.kwargs or not all(isinstance(one, str) and SERVICE_NAME.fullmatch(one) for one in mark.args):
             yield "@pytest.mark.exclusive takes nothing, or the names of services"

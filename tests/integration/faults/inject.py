@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_ai_how.drivers.nspawn.cgroups import read_cgroups
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.node import Node
+from pytest_ai_how.shell import quote
 
 from .live import NAME, Live
 
@@ -96,6 +97,12 @@ def shared_file(path: str, spoil: str) -> Inject:
     return shell(
         "controller", f"cp -p {path} {kept} && {spoil}", f"test ! -e {kept} || cat {kept} >{path}; rm -f {kept}"
     )
+
+
+def flipped(path: str, at: int) -> str:
+    """The command that changes one byte of a file: to its complement, as a byte may be any other already."""
+    code = f"f = open({path!r}, 'r+b'); f.seek({at}); b = f.read(1)[0]; f.seek({at}); f.write(bytes([b ^ 255]))"
+    return quote(["python3", "-c", code])
 
 
 def unmounted(node: str) -> Inject:

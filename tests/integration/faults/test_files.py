@@ -25,6 +25,7 @@ from .inject import (
     REGISTRY,
     SIF,
     edited,
+    flipped,
     hidden,
     mode,
     shared_file,
@@ -77,7 +78,7 @@ FAULTS = [
     ),
     pytest.param(
         Fault(
-            shared_file(SIF, f"printf X | dd of={SIF} bs=1 seek=5000000 conv=notrunc status=none"),
+            shared_file(SIF, flipped(SIF, 5_000_000)),
             [
                 (registry.test_catalogue_is_the_files, f"controller: {SIF} has sha256 .* was changed or damaged"),
                 (images.test_images_are_whole, f"controller: {SIF} reads with sha256 .*, the catalogue says"),

@@ -23,7 +23,7 @@ from suites.phase3._payloads import tell
 from suites.phase3._stream import Stream, streaming
 
 from .cases import NEEDED, Fault, put_to_the_test
-from .inject import hidden, mode, shell, unmounted
+from .inject import flipped, hidden, mode, shell, unmounted
 from .live import Live
 
 pytestmark = NEEDED
@@ -150,7 +150,7 @@ def test_a_stream_stalls_while_it_is_refused_and_goes_on(live: Live, stream: Str
 @pytest.mark.seen_to_fail("STO-27")
 def test_one_byte_of_a_stream_is_missed(live: Live, stream: Stream) -> None:
     (block, *_) = live["controller"].run("ls", stream.folder).stdout.split()
-    live["controller"].sh(f"printf X | dd of={stream.folder}/{block} bs=1 seek=1000000 conv=notrunc status=none")
+    live["controller"].sh(flipped(f"{stream.folder}/{block}", 1_000_000))
     with pytest.raises(AssertionError, match=r"^node02: 1 of \d+ blocks that node01 wrote are damaged: 000000-"):
         stream.whole()
     live["controller"].run("rm", f"{stream.folder}/{block}")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import HostError, ProvisionError
-from pytest_ai_how.transport.fake import FakeTransport
+from pytest_ai_how.transport import FakeTransport, LocalTransport
 
 
 class FakeDriver:
@@ -59,7 +59,12 @@ class FakeDriver:
         return {name: Path(os.environ["FAKE_LOG"]).with_name(name + ".console") for name in names}
 
     def transport(self, config, node):
-        return FakeTransport(node, {"uname -n": node + "\\n", "true": "", "false": "", "hostname": node + "\\n"})
+        def facts(argv):
+            return LocalTransport(node).execute(argv, timeout=9, input=fake.calls[-1].input)
+
+        said = {"uname -n": node + "\\n", "true": "", "false": "", "hostname": node + "\\n", "sh -s": facts}
+        fake = FakeTransport(node, said)
+        return fake
 
 
 class Radio:

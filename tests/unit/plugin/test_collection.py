@@ -21,6 +21,7 @@ from tests.unit.plugin.conftest import Site
         ("check('SLU-97')", "no check is named 'SLU-97' (did you mean 'SLU-"),
         ("requires('gpuu')", "no capability is named 'gpuu' (did you mean 'gpu'?)"),
         ("check()", "@pytest.mark.check takes one or more texts"),
+        ("reads('uname -r')", "@pytest.mark.reads takes one or more facts (pytest_ai_how.facts.Fact)"),
         ("on(5)", "@pytest.mark.on takes one text"),
         ("exclusive('../slurm')", "@pytest.mark.exclusive takes nothing, or the names of services"),
     ],
@@ -47,6 +48,28 @@ def test_name(node, evidence):
     done = site.run()
     assert done.verdicts == {"test_name[node01]": "passed", "test_name[node02]": "passed"}
     assert {result["node"] for result in done.report["results"]} == {"node01", "node02"}
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_facts_are_read_in_one_round_trip(site: Site, workers: str) -> None:
+    site.test("""
+from pytest_ai_how.facts import Fact
+NAME = Fact("the name", ("hostname",), str)
+KERNEL = Fact("the kernel", ("uname", "-s"), str)
+
+@pytest.mark.check("INF-07")
+@pytest.mark.reads(NAME)
+def test_name(facts, readings):
+    assert set(facts(NAME)) == {"controller", "node01", "node02"}
+    assert set(readings._read["node01"]) == {NAME, KERNEL}
+
+@pytest.mark.check("INF-11")
+@pytest.mark.reads(KERNEL)
+def test_kernel(facts, readings):
+    assert set(facts(KERNEL).values()) == {"Linux"}
+""")
+    done = site.run(workers)
+    assert done.verdicts == {"test_name": "passed", "test_kernel": "passed"}, done.text
 
 
 def test_no_node_of_a_role_never_passes(site: Site) -> None:

@@ -1,0 +1,131 @@
+"""What is read of machines: all of it in one round trip for each machine, once, however many checks judge it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pytest_ai_how.cluster import Nodes
+from pytest_ai_how.errors import FactError, TransportError
+from pytest_ai_how.node import Node
+from pytest_ai_how.shell import Result, quote
+
+T = TypeVar("T")
+
+#: Seconds that one command may take on its machine before it is killed there.
+WITHIN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """One thing that can be read of a machine: a command that changes nothing, and how its output is understood.
+
+    ``parse`` gets the standard output without newlines at its end; a :class:`ValueError`, :class:`LookupError` of it
+    becomes a :class:`~pytest_ai_how.errors.FactError`. ``statuses`` are the exit statuses with which the output counts.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    parse: Callable[[str], T]
+    statuses: frozenset[int] = frozenset({0})
+
+    def of(self, result: Result) -> T:
+        """What a result says. Raises :class:`~pytest_ai_how.errors.FactError` where it says nothing."""
+        if result.returncode not in self.statuses:
+            said = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
+            raise FactError(result.node, f"{self.name} is not known: `{result.command}` exited with "
+                            f"{result.returncode}: {said}")  # fmt: skip
+        try:
+            return self.parse(result.stdout)
+        except (ValueError, LookupError) as error:
+            seen = result.stdout.strip().splitlines() or ["nothing"]
+            raise FactError(
+                result.node, f"{self.name} is not known: `{result.command}` said {seen[0][:120]!r} ({error})"
+            ) from error
+
+
+class Readings:
+    """What was read so far. ``batch`` is read together, with the first of it that is asked for. Threads may share it.
+
+    >>> kernel = Fact("the kernel's release", ("uname", "-r"), str)
+    >>> told = Readings.told({"node01": {kernel: "6.12.48"}, "node02": {kernel: Result((), 127, stderr="not found")}})
+    >>> kernel.of(told.results(kernel)["node01"])
+    '6.12.48'
+    """
+
+    def __init__(self, nodes: Iterable[Node], batch: Iterable[Fact[Any]] = ()) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        self._batch = dict.fromkeys(batch)
+        self._read: dict[str, dict[Fact[Any], Result]] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def told(cls, answers: Mapping[str, Mapping[Fact[Any], str | Result]]) -> Readings:
+        """Readings of machines that do not exist, for the tests of a check: by machine and fact, output or result."""
+        made = cls(())
+        for node, facts in answers.items():
+            made._read[node] = {
+                fact: Result(fact.argv, said.returncode, said.stdout, said.stderr, node=node)
+                if isinstance(said, Result)
+                else Result(fact.argv, 0, said, node=node)
+                for fact, said in facts.items()
+            }
+        return made
+
+    def results(self, fact: Fact[Any], names: Iterable[str] | None = None) -> dict[str, Result]:
+        """What the command of a fact said, by machine (default: all of them). What is not known yet is read now.
+
+        Raises an :class:`ExceptionGroup` that names the machines that could not be asked.
+        """
+        wanted = tuple(names) if names is not None else tuple(self._nodes or self._read)
+        with self._lock:
+            unknown = [self._nodes[name] for name in wanted if fact not in self._read.get(name, {})]
+            if unknown:
+                facts = tuple(self._batch) if fact in self._batch else (fact,)
+                for name, found in Nodes(unknown).map(lambda node: read(node, facts)).items():
+                    self._read.setdefault(name, {}).update(found)
+            return {name: self._read[name][fact] for name in wanted}
+
+    def forget(self) -> None:
+        """Read anew from now on: something was broken, or repaired."""
+        with self._lock:
+            self._read.clear()
+
+
+def read(node: Node, facts: Iterable[Fact[Any]]) -> dict[Fact[Any], Result]:
+    """Run the commands of ``facts`` on a machine in one round trip, one after the other.
+
+    Raises :class:`~pytest_ai_how.errors.TransportError`, and :class:`~pytest_ai_how.errors.CommandTimeout` when they
+    don't end; a command that fails, is not there or is killed after :data:`WITHIN` seconds is a result like others.
+    """
+    wanted = tuple(facts)
+    mark = secrets.token_hex(16)
+    told = node.run("sh", "-s", input=script(wanted, mark), timeout=10.0 + WITHIN * len(wanted))
+    found = dict(zip(wanted, _results(told, wanted, mark), strict=False))
+    if len(found) < len(wanted):
+        missing = wanted[len(found)]
+        raise TransportError(node.name, f"the answer ends before {missing.name}: `{quote(missing.argv)}` said nothing")
+    return found
+
+
+def script(facts: Iterable[Fact[Any]], mark: str) -> str:
+    """The program for a machine's shell: of each fact its errors, a line with ``mark`` and status, and its output."""
+    head = f"""\
+export LC_ALL=C
+fact() {{
+  {{ said=$(timeout -k 1 {WITHIN:g} "$@" 2>&3 3>&- </dev/null); }} 3>&1
+  printf '\\n{mark} %s\\n%s\\n{mark}\\n' "$?" "$said"
+}}
+"""
+    return head + "".join(f"fact {quote(fact.argv)}\n" for fact in facts)
+
+
+def _results(told: Result, facts: tuple[Fact[Any], ...], mark: str) -> Iterator[Result]:
+    """Split what :func:`script` says; an answer that was cut short yields fewer than ``facts``."""
+    framed = re.compile(rf"(.*?)\n{mark} (\d+)\n(.*?)\n{mark}\n", re.DOTALL)
+    for fact, (errors, status, output) in zip(facts, framed.findall(told.stdout), strict=False):
+        yield Result(fact.argv, int(status), output, errors, node=told.node)
