@@ -132,7 +132,7 @@ def pytest_make_collect_report(
 
 
 def _has_mark(item: pytest.Item) -> bool:
-    return any(mark.name in ("check", "requires", "on", "reads", "exclusive") for mark in item.iter_markers())
+    return any(mark.name in ("check", "requires", "on", "reads", "uses", "exclusive") for mark in item.iter_markers())
 
 
 @pytest.hookimpl(tryfirst=True)

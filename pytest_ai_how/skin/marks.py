@@ -12,6 +12,7 @@ MARKS = (
     "on(role): run the test once for each node that has the role; the fixture 'node' is that node",
     "requires(*capabilities): not applicable where the cluster lacks one of them",
     "reads(*facts): what the test asks the fixture 'facts' for, read with all others in one round trip a machine",
+    "uses(*services): what the test uses besides the services among its fixtures: no other has these alone meanwhile",
     "exclusive(*services): nothing else of the run uses the cluster, or these services of it, meanwhile",
     "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
     "panics: the test makes a machine's kernel panic on purpose, so that it does not fail of it",
@@ -50,9 +51,11 @@ def mistakes(item: pytest.Item) -> Iterator[str]:
 
         if not mark.args or mark.kwargs or not all(isinstance(one, Fact) for one in mark.args):
             yield "@pytest.mark.reads takes one or more facts (pytest_ai_how.facts.Fact)"
-    for mark in item.iter_markers("exclusive"):
-        if mark.kwargs or not all(isinstance(one, str) and SERVICE_NAME.fullmatch(one) for one in mark.args):
-            yield "@pytest.mark.exclusive takes nothing, or the names of services"
+    for name, least in (("exclusive", "nothing, or "), ("uses", "")):
+        for mark in item.iter_markers(name):
+            named = all(isinstance(one, str) and SERVICE_NAME.fullmatch(one) for one in mark.args)
+            if mark.kwargs or not named or not (mark.args or least):
+                yield f"@pytest.mark.{name} takes {least}the names of services"
     if item.get_closest_marker("on") and "node" not in getattr(item, "fixturenames", ()):
         yield "@pytest.mark.on without the fixture 'node': the test would run once, on no node of the role"
 

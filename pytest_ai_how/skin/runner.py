@@ -96,12 +96,17 @@ class Runner:
         uses = {item: self._use(item) for item in items}
         wanted_alone = {name for use in uses.values() for name in use.alone_with}
 
-        def place(item: pytest.Item) -> tuple[int, int, bool]:
+        # Among several workers a group is the long work of one, so it begins before what can be spread.
+        groups_first = CREW in self._config.stash and self._crew.orders.ordered
+
+        def place(item: pytest.Item) -> tuple[int, int, bool, bool]:
+            spread = groups_first and not item.get_closest_marker("xdist_group")
             if _closing(item):
-                return len(PHASES) + 1, 0, False
+                return len(PHASES) + 1, 0, False, spread
             if item in first:
-                return (-2 if item in alone else -1), min(depths[c] for c in ids[item] if c in depths), False
-            return rank_of(str(item.path)), *rank(uses[item], self._disruptive(item), wanted_alone)
+                depth = min(depths[check] for check in ids[item] if check in depths)
+                return (-2 if item in alone else -1), depth, False, spread
+            return rank_of(str(item.path)), *rank(uses[item], self._disruptive(item), wanted_alone), spread
 
         items.sort(key=place)
 

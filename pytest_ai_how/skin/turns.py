@@ -24,13 +24,14 @@ class Use:
 
 
 def use_of(item: pytest.Item, required: Iterable[str], disruptive: bool) -> Use:
-    """What ``item`` uses: the services among its fixtures and among the capabilities that it requires.
+    """What ``item`` uses: the services among its fixtures and the capabilities that it requires, and what it says.
 
     A mark ``exclusive`` without a name, or breaking something without saying of which service, means all of it.
     """
     mark = item.get_closest_marker("exclusive")
     wanted = mark.args if mark else ()
     used = {*getattr(item, "fixturenames", ()), *required} & SERVICES.keys()
+    used |= {str(name) for one in item.iter_markers("uses") for name in one.args}
     alone = not wanted and (mark is not None or disruptive)
     return Use(alone, {name: name in wanted for name in sorted(used | set(wanted))})
 

@@ -50,12 +50,12 @@ def nested(nested_profiles: list[Profile], first_run: NestedRun, tmp_path_factor
     return Nested(first_run, more[0], tuple(more[1:]))
 
 
-# All share the runs, so they share a worker. Nobody else is to disturb the figure of the first.
+# All share the runs, so they share a worker. The runs load this host's disk: nobody measures storage meanwhile.
 
 
 @pytest.mark.check("E2E-16")
 @pytest.mark.requires("owned")
-@pytest.mark.exclusive
+@pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_from_nothing_to_all_green(first_run: NestedRun, evidence: Evidence, measure: Measurements) -> None:
     """From no machine to every selected check passed takes less than 45 minutes."""
@@ -70,6 +70,7 @@ def test_from_nothing_to_all_green(first_run: NestedRun, evidence: Evidence, mea
 
 
 @pytest.mark.check("E2E-18")
+@pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_two_runs_say_the_same(nested: Nested, evidence: Evidence) -> None:
     """Two runs of the same checks on the same profile come to the same verdict, check by check."""
@@ -89,6 +90,7 @@ def test_two_runs_say_the_same(nested: Nested, evidence: Evidence) -> None:
 
 @pytest.mark.check("E2E-19")
 @pytest.mark.requires("owned")
+@pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_the_host_is_as_before(nested: Nested, evidence: Evidence, measure: Measurements) -> None:
     """After a cluster was made and taken down, the host has the mounts, interfaces, groups and files that it had."""
@@ -106,6 +108,7 @@ def test_the_host_is_as_before(nested: Nested, evidence: Evidence, measure: Meas
 
 
 @pytest.mark.check("E2E-20")
+@pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_reports_carry_what_they_must(first_run: NestedRun, evidence: Evidence) -> None:
     """JUnit and Allure name each executed check's identifier, task and threshold, and hold its evidence."""
@@ -122,6 +125,7 @@ def test_reports_carry_what_they_must(first_run: NestedRun, evidence: Evidence) 
 
 
 @pytest.mark.check("E2E-22")
+@pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_degraded_profiles(nested: Nested, evidence: Evidence) -> None:
     """With one GPU or none, without containers, storage and network, checks are skipped for the right reason only."""

@@ -23,6 +23,7 @@ from tests.unit.plugin.conftest import Site
         ("check()", "@pytest.mark.check takes one or more texts"),
         ("reads('uname -r')", "@pytest.mark.reads takes one or more facts (pytest_ai_how.facts.Fact)"),
         ("on(5)", "@pytest.mark.on takes one text"),
+        ("uses()", "@pytest.mark.uses takes the names of services"),
         ("exclusive('../slurm')", "@pytest.mark.exclusive takes nothing, or the names of services"),
     ],
 )

@@ -134,8 +134,13 @@ def test_alone(n, cluster):
     note("begin alone"); time.sleep(0.5); note("end alone")
 
 @pytest.mark.requires("slurm")
-@pytest.mark.parametrize("n", range(4))
+@pytest.mark.parametrize("n", range(2))
 def test_slurm(n, cluster):
+    note("begin slurm"); time.sleep(0.1); note("end slurm")
+
+@pytest.mark.uses("slurm")
+@pytest.mark.parametrize("n", range(2))
+def test_says_so(n, cluster):
     note("begin slurm"); time.sleep(0.1); note("end slurm")
 """)
     done = site.run("-n3")
@@ -147,6 +152,23 @@ def test_slurm(n, cluster):
         beside += lines[begin + 1 : lines.index("end alone", begin)]
     assert beside
     assert all(line.endswith("elsewhere") for line in beside), lines
+
+
+def test_a_group_begins_before_what_can_be_spread(site: Site) -> None:
+    site.test("""
+@pytest.mark.parametrize("n", range(3))
+def test_spread(n, cluster):
+    pass
+
+@pytest.mark.xdist_group("long")
+@pytest.mark.parametrize("n", range(2))
+def test_grouped(n, cluster):
+    pass
+""")
+    began = sorted(site.run("-n1").report["results"], key=lambda result: result["started"])
+    assert [result["nodeid"].rpartition("::")[2][:12] for result in began] == ["test_grouped"] * 2 + [
+        "test_spread["
+    ] * 3
 
 
 def test_a_killed_worker(site: Site) -> None:
