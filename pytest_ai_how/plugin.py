@@ -25,7 +25,7 @@ pytest_plugins = [
             "registry",
             "images",
         ),
-        *("facts", "evidence", "measure", "run"),
+        *("facts", "evidence", "measure", "culprit", "run"),
     )
 ]
 

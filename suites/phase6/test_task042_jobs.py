@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import JobSpec, NodeRecord, Slurm
@@ -196,11 +197,16 @@ def test_arrays_and_dependencies(slurm: Slurm, evidence: Evidence) -> None:
 
 @pytest.mark.check("SLU-21")
 @pytest.mark.requires("shared-storage")
-def test_multi_node_allocation(slurm: Slurm, evidence: Evidence) -> None:
+def test_multi_node_allocation(slurm: Slurm, evidence: Evidence, culprit: Culprit) -> None:
     """A job over all compute nodes runs one task on each."""
-    expected = sorted(slurm.compute)
-    assert len(expected) > 1, f"{slurm.cluster.name}: one compute node; a multi-node job needs two"
-    job = JobSpec("srun hostname", name="nodes", nodes=len(expected), ntasks_per_node=1, mem=16)
+    assert len(slurm.compute) > 1, f"{slurm.cluster.name}: one compute node; a multi-node job needs two"
+    culprit.of(slurm.compute, lambda nodes: one_task_on_each(slurm, evidence, nodes))
+
+
+def one_task_on_each(slurm: Slurm, evidence: Evidence, nodes: Sequence[str]) -> None:
+    """Run a job of one task on each of ``nodes``."""
+    expected = sorted(nodes)
+    job = JobSpec("srun hostname", name="nodes", nodes=len(nodes), nodelist=",".join(nodes), ntasks_per_node=1, mem=16)
     run = completed(run_job(slurm, evidence, job))
     said = sorted(run.stdout.split())
     assert said == expected, f"{run.label}: its tasks ran on {said}, expected one on each of {expected}"

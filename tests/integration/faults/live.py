@@ -20,6 +20,7 @@ from pytest_ai_how.lease import reap
 from pytest_ai_how.limits import load_limits
 from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Silent
+from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.apptainer import Apptainer
@@ -112,6 +113,7 @@ class Live:
             "apptainer": Apptainer(self.cluster),
             "built_images": tuple(ensure_images(["base"], Silent()).values()),
             "evidence": evidence,
+            "culprit": Culprit(evidence),
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
             "run_id": uuid.uuid4().hex[:8],

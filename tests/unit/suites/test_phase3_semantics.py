@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_ai_how.limits import load_limits
+from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.shell import Result
@@ -85,26 +86,53 @@ class Files:
         return [(says("stat --format"), self.see), (says("sh -c"), self.do)]
 
 
+BLAMED = r"fails wherever it takes part; the other 2 nodes pass without it \(\d re-runs\): "
+
+
 @pytest.mark.seen_to_fail("STO-13")
 def test_a_node_that_sees_changes_late_or_never(
     evidence: Evidence, measure: Measurements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = semantics.test_coherence
+    def check(rules: dict[str, Rules]) -> None:
+        semantics.test_coherence(storage(rules), SCRATCH, evidence, Culprit(evidence), measure)
+
     right = Files().rules()
-    check(storage({"*": right}), SCRATCH, evidence, measure)
+    check({"*": right})
     monkeypatch.setattr(semantics, "PATIENCE", 0.05)
     with pytest.raises(
         AssertionError,
-        match=r"^node01: creating on controller: /mnt/shared/\S+/controller-node01 still reads as 'nothing' after"
-        r" 0\.\d s, expected '5 alpha'",
+        match=rf"^node01: {BLAMED}node01: creating on controller: /mnt/shared/\S+/controller-node01-\w+ still reads as "
+        r"'nothing' after 0\.\d s, expected '5 alpha'",
     ):
-        check(storage({"*": Files(late=9999).rules()}), SCRATCH, evidence, measure)
-    refused: Rules = [(says("stat --format"), Result((), 1)), (says("sh -c"), Result((), 1, stderr="Read-only\n"))]
-    with pytest.raises(AssertionError, match=r"^controller: creating of .* failed with 1: Read-only"):
-        check(storage({"*": refused}), SCRATCH, evidence, measure)
+        check({"*": right, "node01": [(says("stat --format"), Result((), 1)), *right]})
+    with pytest.raises(
+        AssertionError,
+        match=r"^controller \+ node01 \+ node02: fail together, and can't be tried apart: no other nodes are known to",
+    ):
+        check({"*": Files(late=9999).rules()})
+    refused: Rules = [(says("printf"), Result((), 1, stderr="Read-only\n")), *right]
+    with pytest.raises(AssertionError, match=rf"^node02: {BLAMED}node02: creating of .* failed with 1: Read-only"):
+        check({"*": right, "node02": refused})
     hung: Rules = [(says("stat --format"), KILLED), (says("sh -c"), "")]
-    with pytest.raises(AssertionError, match=r"^node01: creating on controller: .* still reads as 'hung'"):
-        check(storage({"*": hung}), SCRATCH, evidence, measure)
+    with pytest.raises(AssertionError, match=rf"^node01: {BLAMED}node01: creating on controller: .* reads as 'hung'"):
+        check({"*": right, "node01": hung})
+
+
+@pytest.mark.seen_to_fail("STO-13")
+def test_two_nodes_that_only_do_not_see_each_other_s_changes(
+    evidence: Evidence, measure: Measurements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sights = semantics.await_sight
+    monkeypatch.setattr(semantics, "PATIENCE", 0.01)
+    monkeypatch.setattr(
+        semantics,
+        "await_sight",
+        lambda reader, path, wanted: (0.1, "stale") if "node01-node02" in path else sights(reader, path, wanted),
+    )
+    with pytest.raises(
+        AssertionError, match=r"^node01 <-> node02: fail together, and neither without the other: it is"
+    ):
+        semantics.test_coherence(storage({"*": Files().rules()}), SCRATCH, evidence, Culprit(evidence), measure)
 
 
 @pytest.mark.seen_to_fail("STO-13")
@@ -113,7 +141,7 @@ def test_a_node_that_sees_changes_after_more_than_a_second(
 ) -> None:
     monkeypatch.setattr(semantics, "await_sight", lambda reader, path, wanted: (1.5, wanted))
     with pytest.raises(LimitExceeded, match=r"^node01: storage\.visibility is 1\.5 s, expected at most 1 s"):
-        semantics.test_coherence(storage({"*": Files().rules()}), SCRATCH, evidence, measure)
+        semantics.test_coherence(storage({"*": Files().rules()}), SCRATCH, evidence, Culprit(evidence), measure)
 
 
 SPAN = '{"node": "x", "begun": 10.0, "ended": 11.0, "times": 1}\n'

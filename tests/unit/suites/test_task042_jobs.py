@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
@@ -197,20 +198,51 @@ def test_dependencies_that_are_not_kept(evidence: Evidence) -> None:
         checks.test_arrays_and_dependencies(fake_slurm(ran), evidence)
 
 
+def over_nodes(id: int, nodes: str, stdout: str = "", code: int = 0) -> FakeJob:
+    return FakeJob("nodes", id, stdout, state="FAILED" if code else "COMPLETED", code=code, nodes=nodes)
+
+
 @pytest.mark.seen_to_fail("SLU-21")
 def test_tasks_that_pile_up_on_one_node(evidence: Evidence) -> None:
-    right = FakeJob("nodes", 6, "node02\nnode01\n", nodes="node[01-02]")
-    checks.test_multi_node_allocation(fake_slurm([right]), evidence)
-    piled = FakeJob("nodes", 6, "node01\nnode01\n", nodes="node[01-02]")
+    both = "node[01-02]"
+    culprit = Culprit(evidence)
+    checks.test_multi_node_allocation(fake_slurm([over_nodes(6, both, "node02\nnode01\n")]), evidence, culprit)
+    piled = [over_nodes(id, both, "node01\nnode01\n") for id in (6, 7, 8)]
+    fine = [over_nodes(9, "node01", "node01\n"), over_nodes(10, "node02", "node02\n")]
+    once = [piled[0], *(over_nodes(id, both, "node01\nnode02\n") for id in (7, 8))]
     with pytest.raises(
-        AssertionError, match=r"^job 6 \(nodes\) on node01,node02: its tasks ran on \['node01', 'node01'\]"
+        AssertionError,
+        match=r"^node01, node02: which node it is, .* not again in 2 re-runs .*: "
+        r"job 6 \(nodes\) on node01,node02: its tasks ran on \['node01', 'node01'\], expected one on each of",
     ):
-        checks.test_multi_node_allocation(fake_slurm([piled]), evidence)
+        checks.test_multi_node_allocation(fake_slurm(once), evidence, culprit)
     with pytest.raises(
-        AssertionError, match=r"^controller: sbatch refused job 'nodes': sbatch: error: Batch job submiss"
+        AssertionError,
+        match=r"^node01 <-> node02: fail together, and neither without the other: it is the link between",
     ):
-        checks.test_multi_node_allocation(fake_slurm(first=[("sbatch", REFUSED)]), evidence)
+        checks.test_multi_node_allocation(fake_slurm([*piled[:2], *fine, piled[2]]), evidence, culprit)
+    with pytest.raises(
+        AssertionError,
+        match=r"^controller: sbatch refused job 'nodes': sbatch: error: Batch job submiss.* \(no node is",
+    ):
+        checks.test_multi_node_allocation(fake_slurm(first=[("sbatch", REFUSED)]), evidence, culprit)
     evidence.attach("refusal", "seen")
+
+
+@pytest.mark.seen_to_fail("SLU-21")
+def test_the_node_on_which_tasks_fail_is_named_first(evidence: Evidence) -> None:
+    both = "node[01-02]"
+    runs = [
+        *(over_nodes(id, both, "node01\n", code=127) for id in (1, 2)),
+        over_nodes(3, "node01", "node01\n"),
+        *(over_nodes(id, "node02", code=127) for id in (4, 5)),
+    ]
+    with pytest.raises(
+        AssertionError,
+        match=r"^node02: fails wherever it takes part; the other node passes without it \(4 re-runs\): "
+        r"job 4 \(nodes\) on node02: ended as FAILED with exit 127:0",
+    ):
+        checks.test_multi_node_allocation(fake_slurm(runs), evidence, Culprit(evidence))
 
 
 @pytest.mark.seen_to_fail("SLU-25")
