@@ -6,8 +6,9 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pytest_ai_how.cluster import Nodes
 from pytest_ai_how.errors import FactError, TransportError
@@ -48,8 +49,35 @@ class Fact(Generic[T]):
             ) from error
 
 
+#: What commands said, by machine and argument vector.
+Read = dict[str, dict[tuple[str, ...], Result]]
+
+
+class Shelf(Protocol):
+    """Where what was read is kept for all who use it."""
+
+    def open(self) -> AbstractContextManager[Read]:
+        """What was read so far, to be added to or cleared; nobody else has it meanwhile."""
+
+
+class Memory:
+    """The shelf of one process. Threads may share it."""
+
+    def __init__(self, read: Read | None = None) -> None:
+        self._read: Read = read or {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        """See :class:`Shelf`."""
+        with self._lock:
+            yield self._read
+
+
 class Readings:
     """What was read so far. ``batch`` is read together, with the first of it that is asked for. Threads may share it.
+
+    Facts of the same command are read by one.
 
     >>> kernel = Fact("the kernel's release", ("uname", "-r"), str)
     >>> told = Readings.told({"node01": {kernel: "6.12.48"}, "node02": {kernel: Result((), 127, stderr="not found")}})
@@ -57,43 +85,47 @@ class Readings:
     '6.12.48'
     """
 
-    def __init__(self, nodes: Iterable[Node], batch: Iterable[Fact[Any]] = ()) -> None:
+    def __init__(self, nodes: Iterable[Node], batch: Iterable[Fact[Any]] = (), shelf: Shelf | None = None) -> None:
         self._nodes = {node.name: node for node in nodes}
-        self._batch = dict.fromkeys(batch)
-        self._read: dict[str, dict[Fact[Any], Result]] = {}
-        self._lock = threading.Lock()
+        self._batch = {fact.argv: fact for fact in batch}
+        self._shelf: Shelf = shelf or Memory()
 
     @classmethod
     def told(cls, answers: Mapping[str, Mapping[Fact[Any], str | Result]]) -> Readings:
         """Readings of machines that do not exist, for the tests of a check: by machine and fact, output or result."""
-        made = cls(())
-        for node, facts in answers.items():
-            made._read[node] = {
-                fact: Result(fact.argv, said.returncode, said.stdout, said.stderr, node=node)
+        read = {
+            node: {
+                fact.argv: Result(fact.argv, said.returncode, said.stdout, said.stderr, node=node)
                 if isinstance(said, Result)
                 else Result(fact.argv, 0, said, node=node)
                 for fact, said in facts.items()
             }
-        return made
+            for node, facts in answers.items()
+        }
+        return cls((), (), Memory(read))
 
     def results(self, fact: Fact[Any], names: Iterable[str] | None = None) -> dict[str, Result]:
         """What the command of a fact said, by machine (default: all of them). What is not known yet is read now.
 
         Raises an :class:`ExceptionGroup` that names the machines that could not be asked.
         """
-        wanted = tuple(names) if names is not None else tuple(self._nodes or self._read)
-        with self._lock:
-            unknown = [self._nodes[name] for name in wanted if fact not in self._read.get(name, {})]
+        with self._shelf.open() as known:
+            wanted = tuple(names) if names is not None else tuple(self._nodes or known)
+            unknown = [self._nodes[name] for name in wanted if fact.argv not in known.get(name, {})]
             if unknown:
-                facts = tuple(self._batch) if fact in self._batch else (fact,)
-                for name, found in Nodes(unknown).map(lambda node: read(node, facts)).items():
-                    self._read.setdefault(name, {}).update(found)
-            return {name: self._read[name][fact] for name in wanted}
+                facts = tuple(self._batch.values()) if fact.argv in self._batch else (fact,)
+
+                def ask(node: Node) -> None:  # what others said is kept, when one of them can't be asked
+                    found = read(node, facts)
+                    known.setdefault(node.name, {}).update({one.argv: result for one, result in found.items()})
+
+                Nodes(unknown).map(ask)
+            return {name: known[name][fact.argv] for name in wanted}
 
     def forget(self) -> None:
-        """Read anew from now on: something was broken, or repaired."""
-        with self._lock:
-            self._read.clear()
+        """Read anew from now on, whoever shares the shelf: something was broken, or repaired."""
+        with self._shelf.open() as known:
+            known.clear()
 
 
 def read(node: Node, facts: Iterable[Fact[Any]]) -> dict[Fact[Any], Result]:

@@ -20,6 +20,7 @@ from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.files import remove_tree
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
+from pytest_ai_how.lease.shelf import DiskShelf
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
@@ -74,6 +75,7 @@ class Controller:
         lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
         # Known at once, so that whatever happens next, it is given back.
         self._crew = Crew(self._pytest_config, self._orders, lease, driver)
+        DiskShelf(lease.state).clear()  # of a run that was killed
         if not lease.attached:
             self._judge(driver)
         self._orders.parts.mkdir(parents=True)
@@ -231,6 +233,7 @@ class Controller:
         assert crew is not None  # made when the session started, as the ledger was
         assert self._ledger is not None
         crew.close()
+        DiskShelf(crew.lease.state).clear()
         try:
             self._kept = crew.lease.release(keep=self._settings.keep, failed=failed)
         except AiHowError as error:

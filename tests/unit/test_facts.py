@@ -126,6 +126,26 @@ def test_a_machine_that_cannot_be_asked_is_named() -> None:
         Readings(nodes).results(KERNEL)
 
 
+def test_what_others_said_is_kept_when_one_cannot_be_asked() -> None:
+    config = load_config("local")
+    fine = [Node(one, Counting(one.name)) for one in config.nodes[:2]]
+    gone = Node(config.nodes[2], FakeTransport("node02", {"sh -s": TransportError("node02", "Connection refused")}))
+    readings = Readings([*fine, gone], [KERNEL, LINES])
+    for fact in (KERNEL, LINES):
+        with pytest.raises(ExceptionGroup, match="node02"):
+            readings.results(fact)
+    assert [node.transport.trips for node in fine] == [1, 1]  # type: ignore[attr-defined]
+
+
+def test_one_command_is_run_for_all_facts_of_it() -> None:
+    letters = Fact("its letters", KERNEL.argv, list)
+    node = Node(load_config("local").nodes[0], Counting("controller"))
+    readings = Readings([node], [KERNEL, letters, LINES])
+    said = KERNEL.of(readings.results(KERNEL)["controller"])
+    assert letters.of(readings.results(letters)["controller"]) == list(said)
+    assert node.transport.trips == 1  # type: ignore[attr-defined]
+
+
 def test_a_check_gets_values_and_leaves_evidence() -> None:
     evidence = Evidence()
     readings = Readings.told({"node01": {KERNEL: "6.12"}, "node02": {KERNEL: Result((), 1, stderr="uname: broken")}})

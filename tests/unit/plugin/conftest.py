@@ -60,6 +60,8 @@ class FakeDriver:
 
     def transport(self, config, node):
         def facts(argv):
+            with open(os.environ["FAKE_LOG"], "a") as log:
+                log.write(f"asked {node}\\n")
             return LocalTransport(node).execute(argv, timeout=9, input=fake.calls[-1].input)
 
         said = {"uname -n": node + "\\n", "true": "", "false": "", "hostname": node + "\\n", "sh -s": facts}
@@ -187,7 +189,7 @@ class Site:
     @property
     def ups(self) -> int:
         """How often machines were made."""
-        return self.log.read_text().count("up") if self.log.exists() else 0
+        return self.log.read_text().splitlines().count("up") if self.log.exists() else 0
 
     @property
     def left(self) -> list[str]:

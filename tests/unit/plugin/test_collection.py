@@ -51,8 +51,8 @@ def test_name(node, evidence):
     assert {result["node"] for result in done.report["results"]} == {"node01", "node02"}
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_facts_are_read_in_one_round_trip(site: Site, workers: str) -> None:
+@pytest.mark.parametrize("workers", ["-n0", "-n3"])
+def test_facts_are_read_once_whoever_asks_for_them(site: Site, workers: str) -> None:
     site.test("""
 from pytest_ai_how.facts import Fact
 NAME = Fact("the name", ("hostname",), str)
@@ -60,17 +60,55 @@ KERNEL = Fact("the kernel", ("uname", "-s"), str)
 
 @pytest.mark.check("INF-07")
 @pytest.mark.reads(NAME)
-def test_name(facts, readings):
+@pytest.mark.parametrize("number", range(6))
+def test_name(facts, number):
     assert set(facts(NAME)) == {"controller", "node01", "node02"}
-    assert set(readings._read["node01"]) == {NAME, KERNEL}
+    time.sleep(0.1)  # so that all workers come to have some
 
 @pytest.mark.check("INF-11")
 @pytest.mark.reads(KERNEL)
-def test_kernel(facts, readings):
+def test_kernel(facts):
     assert set(facts(KERNEL).values()) == {"Linux"}
 """)
-    done = site.run(workers)
-    assert done.verdicts == {"test_name": "passed", "test_kernel": "passed"}, done.text
+    done = site.run(workers, "--cluster-keep=always")
+    names = [f"test_name[{number}]" for number in range(6)]
+    assert done.verdicts == dict.fromkeys([*names, "test_kernel"], "passed"), done.text
+    assert len({result["worker"] for result in done.report["results"]}) == (3 if workers == "-n3" else 1)
+    said = site.log.read_text().splitlines()
+    assert sorted(line for line in said if line.startswith("asked ")) == [
+        "asked controller",
+        "asked node01",
+        "asked node02",
+    ]
+    assert "facts.json" not in site.left, "what machines said may hold secrets"
+
+
+def test_who_breaks_something_lets_all_workers_read_anew(site: Site) -> None:
+    site.test("""
+from pathlib import Path
+from pytest_ai_how.facts import Fact
+NOW = Fact("the state", ("cat", os.environ["FAKE_LOG"] + ".state"), str)
+state = Path(os.environ["FAKE_LOG"] + ".state")
+
+@pytest.mark.reads(NOW)
+@pytest.mark.parametrize("number", range(4))
+def test_before(facts, number):
+    if not state.exists():
+        state.write_text("whole")
+    seen = set(facts(NOW).values())
+    time.sleep(0.1)
+    assert seen == {"whole"}
+
+@pytest.mark.disruptive
+@pytest.mark.reads(NOW)
+@pytest.mark.parametrize("number", range(6))
+def test_breaks(facts, number):
+    assert set(facts(NOW).values()) == {state.read_text()}
+    state.write_text(f"broken {number}")
+""")
+    done = site.run("-n3")
+    assert set(done.verdicts.values()) == {"passed"}, done.text
+    assert len(done.verdicts) == 10
 
 
 def test_no_node_of_a_role_never_passes(site: Site) -> None:
