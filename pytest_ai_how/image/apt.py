@@ -71,6 +71,10 @@ class Apt:
         self._run("env", f"--chdir={place}", "apt-get", "download", *packages)
         return sorted(set(place.iterdir()) - before)
 
+    def simulate(self, packages: Sequence[str]) -> None:
+        """Find ``packages`` and all that they depend on, for a root without any; fetch and install nothing."""
+        self._run("apt-get", "--simulate", "install", *packages)
+
     def install(self, root: Path, packages: Sequence[str]) -> None:
         """Install ``packages`` into ``root``, with all that they depend on and that is not there yet."""
         shutil.copyfile(root / "var/lib/dpkg/status", self.folder / "status")

@@ -120,6 +120,11 @@ class Source:
         _check_kernel(definition, marked)
         return definition
 
+    def role(self, name: str) -> tuple[LoadedRole, ...]:
+        """The role and all that it needs, needed ones first. Raises ImageError as :meth:`define` does."""
+        _, marked = _load(self.provisioning / "roles" / name / "role.yaml", Role)
+        return tuple(self._closure((name,), marked))
+
     def _tree(self, name: str, asker: Marked) -> Definition:
         """The image that a disk is made of."""
         if name not in self.image_names():

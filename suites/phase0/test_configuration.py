@@ -16,11 +16,35 @@ from pytest_ai_how.errors import ConfigError, HostError
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.report.evidence import Evidence
 
+from ..phase6._nested import as_yaml
 from ._samples import BREAKS, TWICE, Answer, Ways, broken
 
 Asked = Callable[[str, str], Answer]
 #: A name that no environment has.
 UNSET = "AI_HOW_PHASE0_IS_NEVER_SET"
+
+
+@pytest.mark.check("PRV-01")
+def test_cluster_validates_when_rendered(
+    cluster_config: ClusterConfig, cluster_file: Path, tmp_path: Path, evidence: Evidence
+) -> None:
+    """The cluster's file is valid with its variables filled in, says what this run uses, and so does what it becomes.
+
+    What it becomes has every default written out. It is read again as any other file, by the same schema and rules.
+    """
+    rendered = tmp_path / f"{cluster_config.name}.yaml"
+    rendered.write_text(as_yaml(cluster_config), encoding="utf-8")
+    evidence.attach(f"{cluster_file.name}, rendered", rendered.read_text(encoding="utf-8"))
+    for file in (cluster_file, rendered):
+        wrong = mistakes({file.name: file})
+        assert not wrong, f"{wrong[file.name]}\n    expected: 0 mistakes"
+        found = [config for config in load_file(file).values() if config.name == cluster_config.name]
+        assert found, f"{file.name}: holds no cluster {cluster_config.name!r}, which this run is about"
+        changed = differences(found[0], cluster_config)
+        assert not changed, (
+            f"{file.name}: {changed[0]} (and {len(changed) - 1} more); expected what this run uses; "
+            "start it anew, with the same environment"
+        )
 
 
 @pytest.mark.check("PRV-02")
@@ -101,3 +125,9 @@ def mistakes(files: Mapping[str, Path]) -> dict[str, str]:
         except ConfigError as error:
             found[name] = str(error)
     return found
+
+
+def differences(seen: ClusterConfig, used: ClusterConfig) -> list[str]:
+    """The keys whose values differ, with both values."""
+    ours, theirs = used.model_dump(mode="json"), seen.model_dump(mode="json")
+    return [f"{key} is {theirs[key]!r}, this run uses {ours[key]!r}" for key in ours if theirs[key] != ours[key]]

@@ -32,6 +32,9 @@ PHASE_6: Mapping[str, Mapping[str, str]] = MappingProxyType(
 #: Which rows phase 4 covers, likewise.
 PHASE_4: Mapping[str, str] = MappingProxyType({"PRV": "12-20 23-25"})
 
+#: Which rows phase 0 covers.
+PHASE_0: Mapping[str, str] = MappingProxyType({"PRV": "1-11", "INF": "39 40 44"})
+
 #: Which rows phase 3 covers.
 PHASE_3: Mapping[str, str] = MappingProxyType({"STO": "1-17 26-29 34 37 38"})
 
@@ -139,6 +142,11 @@ def test_phase_4_covers_the_life_cycle() -> None:
     present = {use.id for use in uses(ROOT / "suites/phase4", "check") if use.test}
     missing = [check for check in rows(PHASE_4) if check not in present]
     assert not missing, f"suites/phase4: no check for {', '.join(missing)}"
+
+
+def test_phase_0_covers_the_foundation() -> None:
+    present = {use.id for use in uses(ROOT / "suites/phase0", "check") if use.test}
+    assert sorted(present) == sorted(rows(PHASE_0))
 
 
 def test_phase_3_covers_storage() -> None:

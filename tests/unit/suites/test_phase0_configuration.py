@@ -11,10 +11,12 @@ import pytest
 
 from pytest_ai_how.config.loader import config_names, load_configs
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.reference import refer
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.report.evidence import Evidence
 from suites.phase0 import test_configuration as phase0
 from suites.phase0._samples import BREAKS, TWICE, Answer, Ways, ask, broken
+from suites.phase6._nested import as_yaml
 
 LOCAL = load_configs("local", environ={})
 HPC, CLOUD = load_configs("workstation", environ={})
@@ -46,6 +48,52 @@ def really(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 def answering(change: Callable[[str, Answer], Answer], really: phase0.Asked) -> phase0.Asked:
     """The command line with a fault."""
     return lambda name, content: change(name, really(name, content))
+
+
+def validates(config: ClusterConfig, file: Path, tmp_path: Path, evidence: Evidence) -> None:
+    phase0.test_cluster_validates_when_rendered(config, file, tmp_path, evidence)
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_a_shipped_cluster_validates_when_rendered(name: str, tmp_path: Path, evidence: Evidence) -> None:
+    for config in load_configs(name):
+        validates(config, refer(name).path, tmp_path, evidence)
+        assert "${" not in evidence.items[-1].content
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(refer("local").path.read_text())
+    return path
+
+
+@pytest.mark.seen_to_fail("PRV-01")
+def test_a_file_that_was_broken_since(file: Path, tmp_path: Path, evidence: Evidence) -> None:
+    file.write_text(file.read_text().replace("cpus: 2", "cpus: ${AI_HOW_NEVER_SET}"))
+    with pytest.raises(AssertionError) as caught:
+        validates(LOCAL[0], file, tmp_path, evidence)
+    assert f"{file}:13: nodes.0.cpus: variable AI_HOW_NEVER_SET is not set" in str(caught.value)
+    assert "expected: 0 mistakes" in str(caught.value)
+
+
+@pytest.mark.seen_to_fail("PRV-01")
+def test_a_file_that_says_something_else_than_is_used(file: Path, tmp_path: Path, evidence: Evidence) -> None:
+    file.write_text(file.read_text().replace("limits: local", "limits: beegfs"))
+    with pytest.raises(AssertionError, match=r"mine\.yaml: limits is 'beegfs', this run uses 'local' \(and 0 more\)"):
+        validates(LOCAL[0], file, tmp_path, evidence)
+    with pytest.raises(AssertionError, match=r"mine\.yaml: holds no cluster 'other', which this run is about"):
+        validates(LOCAL[0].model_copy(update={"name": "other"}), file, tmp_path, evidence)
+
+
+@pytest.mark.seen_to_fail("PRV-01")
+def test_what_is_rendered_is_put_to_the_schema(file: Path, tmp_path: Path, evidence: Evidence) -> None:
+    """A configuration that no file can say: what it is rendered to is refused, in its own file."""
+    nodes = tuple(node.model_copy(update={"memory": 1}) for node in LOCAL[0].nodes)
+    odd = LOCAL[0].model_copy(update={"nodes": nodes})
+    file.write_text(as_yaml(odd))
+    with pytest.raises(AssertionError, match=r"mine\.yaml:\d+: nodes\.0\.memory: is 1, expected .*256"):
+        validates(odd, file, tmp_path, evidence)
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: config.name)

@@ -1,0 +1,225 @@
+"""The checks of roles go red for roles with one mistake each, for what apt lacks, and for words that are retired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from pytest_ai_how.config.loader import load_config, load_configs
+from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.image.definitions import Definition, Source
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.shell import Result
+from suites.phase0 import _roles as roles
+from suites.phase0 import test_roles as phase0
+from suites.phase0._retired import Retired, product, retired, sources
+from suites.phase0._roles import Packages, catalogued, packages, served, unit_names
+
+DATA = Path(__file__).parents[2] / "data" / "provisioning"
+SHIPPED = [config for name in ("local", "vm", "beegfs", "workstation") for config in load_configs(name, environ={})]
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return Evidence()
+
+
+@pytest.fixture(autouse=True)
+def no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is built here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def world(name: str) -> Source:
+    return Source(DATA / name, DATA / "versions.yaml")
+
+
+def saying(text: str = "", status: int = 0, units: Sequence[str] = ("made.service",)) -> phase0.Verify:
+    """A systemd-analyze that says this of every image."""
+    return lambda _: (units, Result(("systemd-analyze", "verify", *units), status, text, node="image"))
+
+
+def content(lacking: str = "") -> roles.Catalogued:
+    return catalogued(world(lacking or "unused"))
+
+
+def test_what_ships_passes(evidence: Evidence) -> None:
+    source = Source.shipped()
+    found = catalogued(source)
+    phase0.test_roles_can_be_read(found, evidence)
+    phase0.test_every_role_is_used(found, source, evidence)
+    phase0.test_packages_can_be_had(packages(found, lambda *_: ""), evidence)
+    phase0.test_templates_render(SHIPPED, evidence)
+    phase0.test_units_verify(found, saying(), evidence)
+    for config in SHIPPED:
+        booted = source.define("vm-beegfs" if config.storage.kind == "beegfs" else "vm")
+        phase0.test_every_pattern_matches_a_machine(config, booted, found, SHIPPED, evidence)
+    top = product()
+    phase0.test_no_retired_role_is_referred_to(retired(), sources(top), top, evidence)
+    phase0.test_no_retired_product_name(retired(), sources(top), top, evidence)
+    assert all(item.size for item in evidence.items)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cycle", "cycle/roles/base/role.yaml:2: needs.0: roles need each other in a circle: top → base → top"),
+        ("mistyped", "mistyped/roles/top/role.yaml:2: packges: unknown key (did you mean 'packages'?)"),
+        ("twice", "twice/roles/top/files/etc/motd:1: /etc/motd comes from two roles, 'base' and 'top'"),
+    ],
+)
+def test_a_role_that_can_not_be_read(name: str, said: str, evidence: Evidence) -> None:
+    with pytest.raises(AssertionError) as caught:
+        phase0.test_roles_can_be_read(catalogued(world(name)), evidence)
+    assert f"{DATA}/{said}" in str(caught.value)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_a_role_without_an_image_is_read_too(tmp_path: Path, evidence: Evidence) -> None:
+    for path, text in {"roles/left/role.yaml": "packages: [fio]\n", "images/.keep": ""}.items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    with pytest.raises(AssertionError, match=r"roles/left/role\.yaml:1: description: "):
+        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), evidence)
+    (tmp_path / "roles/left/role.yaml").unlink()
+    with pytest.raises(AssertionError, match="provisioning/images: no image is declared; nothing was put to the test"):
+        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), evidence)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_a_package_that_nobody_has(evidence: Evidence) -> None:
+    asked: list[str] = []
+
+    def lacks(definition: Definition, wanted: Sequence[str]) -> str:
+        asked.extend(wanted)
+        return f"{definition.name} image: the mirror http://m lacks packages: E: Unable to locate package fio"
+
+    with pytest.raises(AssertionError, match="node image: the mirror http://m lacks packages: E: Unable to locate"):
+        phase0.test_packages_can_be_had(packages(content(), lacks), evidence)
+    assert asked == ["fio"]
+    with pytest.raises(AssertionError, match="no role asks for a package; nothing was put to the test"):
+        phase0.test_packages_can_be_had(Packages(), evidence)
+
+
+def test_packages_from_elsewhere_are_said_to_be(evidence: Evidence) -> None:
+    phase0.test_packages_can_be_had(packages(catalogued(Source.shipped()), lambda *_: ""), evidence)
+    assert "vm-beegfs: beegfs-client-dkms, beegfs-common" in evidence.items[2].content
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_a_template_that_uses_a_name_that_nobody_gives(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    def undefined(config: ClusterConfig) -> dict[str, str]:
+        jinja2.Environment(undefined=jinja2.StrictUndefined).from_string("{{ nodse }}").render(nodes=config.nodes)
+        return {}
+
+    monkeypatch.setattr(phase0, "rendered", undefined)
+    with pytest.raises(AssertionError, match="local: a template does not render: 'nodse' is undefined"):
+        phase0.test_templates_render(SHIPPED, evidence)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"local/node01:/etc/hosts": "{{ node }}"}, r"local/node01:/etc/hosts: '\{\{ node \}\}' was not rendered"),
+        ({"local/node01:domain.xml": "<domain>"}, r"local/node01:domain.xml: is no XML: no element found"),
+        ({}, "local: nothing is rendered for its machines"),
+    ],
+)
+def test_what_is_rendered_badly(
+    made: dict[str, str], said: str, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phase0, "rendered", lambda _: made)
+    with pytest.raises(AssertionError, match=said):
+        phase0.test_templates_render([load_config("local", environ={})], evidence)
+    with pytest.raises(AssertionError, match="no configuration that ships has machines of ours; nothing was put"):
+        phase0.test_templates_render([], evidence)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_units_that_systemd_objects_to(evidence: Evidence) -> None:
+    """What systemd-analyze 257 says of tests/data/provisioning/units; it exits with 0 for the first."""
+    found = catalogued(world("units"))
+    assert unit_names(found.images["node"].roles) == ["gone.service", "made.service"]
+    typo = "/etc/systemd/system/made.service:2: Unknown key 'Afterwards' in section [Unit], ignoring."
+    for said, status in ((typo, 0), ("Unit gone.service not found.", 1)):
+        with pytest.raises(AssertionError) as caught:
+            phase0.test_units_verify(found, saying(said, status), evidence)
+        assert str(caught.value).startswith(f"node image: {said} (1 in all); expected nothing to object to")
+    with pytest.raises(AssertionError, match="node image: systemd-analyze exited with 127"):
+        phase0.test_units_verify(found, saying("", 127), evidence)
+    with pytest.raises(AssertionError, match="no role brings, changes or enables a unit; nothing was put to the test"):
+        phase0.test_units_verify(found, saying(units=()), evidence)
+
+
+@pytest.mark.seen_to_fail("INF-40")
+def test_a_role_that_no_image_has(evidence: Evidence) -> None:
+    source = world("unused")
+    with pytest.raises(AssertionError) as caught:
+        phase0.test_every_role_is_used(catalogued(source), source, evidence)
+    assert str(caught.value).startswith(f"{DATA}/unused/roles/left/role.yaml: no image has this role (and 0 more)")
+
+
+@pytest.mark.seen_to_fail("INF-40")
+def test_a_pattern_that_matches_nothing(evidence: Evidence) -> None:
+    """As the playbook for groups that the inventory did not have."""
+    found, local = catalogued(world("stranger")), load_config("local", environ={})
+    node = found.images["node"]
+    assert served(node) == {"computes": ["slurmd.service"]}
+    with pytest.raises(AssertionError) as caught:
+        phase0.test_every_pattern_matches_a_machine(local, node, found, SHIPPED, evidence)
+    assert str(caught.value).startswith("node image: slurmd.service is for machines of role 'computes', which no conf")
+    with pytest.raises(AssertionError, match="no unit is for one role of machines only; nothing was put to the test"):
+        phase0.test_every_pattern_matches_a_machine(local, node, content(), SHIPPED, evidence)
+
+
+@pytest.mark.seen_to_fail("INF-40")
+def test_a_machine_whose_role_starts_nothing(evidence: Evidence) -> None:
+    source = Source.shipped()
+    storage = load_config("beegfs", environ={})
+    with pytest.raises(AssertionError, match=r"node01: role 'storage' starts nothing of the vm image, expected a unit"):
+        phase0.test_every_pattern_matches_a_machine(storage, source.define("vm"), catalogued(source), SHIPPED, evidence)
+
+
+WORDS = Retired(version=1, product=("oldname",), roles=("some-base", "other-base"), archives=("old/list.md",))
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    for name, text in {
+        "old/list.md": "OldName and some-base\n",
+        "reports/run.txt": "oldname\n",
+        ".git/config": "oldname\n",
+        "README.md": "A product.\nSee the role\n",
+    }.items():
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / name).write_text(text)
+    return tmp_path / "top"
+
+
+@pytest.mark.seen_to_fail("INF-39", "INF-44")
+def test_a_retired_word(top: Path, evidence: Evidence) -> None:
+    phase0.test_no_retired_product_name(WORDS, sources(top), top, evidence)
+    (top / "README.md").write_text("A product.\nOnce OLDNAME.\nneeds: [Other-Base]\n")
+    with pytest.raises(AssertionError, match=r"README\.md:2: says oldname \(and 0 more\); expected it nowhere outside"):
+        phase0.test_no_retired_product_name(WORDS, sources(top), top, evidence)
+    with pytest.raises(AssertionError, match=r"README\.md:3: says other-base"):
+        phase0.test_no_retired_role_is_referred_to(WORDS, sources(top), top, evidence)
+    (top / "README.md").rename(top / "oldname.md")
+    with pytest.raises(AssertionError, match=r"oldname\.md: is named so: oldname \(and 1 more\)"):
+        phase0.test_no_retired_product_name(WORDS, sources(top), top, evidence)
+    with pytest.raises(AssertionError, match="holds no file; nothing was put to the test"):
+        phase0.test_no_retired_product_name(WORDS, (), top, evidence)
+
+
+def test_the_words_that_ship_are_two_roles_and_a_name() -> None:
+    words = retired()
+    assert (len(words.product), len(words.roles)) == (1, 2)
+    top = product()
+    listed = {path.relative_to(top).as_posix() for path in sources(top)}
+    assert {"README.md", "configs/checks.yaml", "suites/phase0/_retired.py", ".ci/run"} <= listed
+    assert not [name for name in listed if "__pycache__" in name or name.startswith((".git/", ".venv/", "reports/"))]
