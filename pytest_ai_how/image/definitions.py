@@ -120,7 +120,7 @@ class Source:
         _check_kernel(definition, marked)
         return definition
 
-    def role(self, name: str) -> tuple[LoadedRole, ...]:
+    def closure(self, name: str) -> tuple[LoadedRole, ...]:
         """The role and all that it needs, needed ones first. Raises ImageError as :meth:`define` does."""
         _, marked = _load(self.provisioning / "roles" / name / "role.yaml", Role)
         return tuple(self._closure((name,), marked))

@@ -90,7 +90,7 @@ def knock_at_machines(config: ClusterConfig, driver: Driver) -> Door:
             try:
                 found[node.name] = transport.execute(("id", "-un"), timeout=_ANSWER)
             except AiHowError as error:
-                found[node.name] = Result(("id", "-un"), 255, stderr=str(error), node=node.name)
+                found[node.name] = Result(("id", "-un"), 255, stderr=error.seen, node=node.name)
             finally:
                 transport.close()
     return Door("the machines", found)

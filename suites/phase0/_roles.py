@@ -68,7 +68,7 @@ def catalogued(source: Source) -> Catalogued:
     for name in source.role_names():
         if name not in roles:
             try:
-                roles.update({one.name: one for one in source.role(name)})
+                roles.update({one.name: one for one in source.closure(name)})
             except AiHowError as error:
                 wrong += [] if str(error) in wrong else [str(error)]
     return Catalogued(images, roles, tuple(wrong))

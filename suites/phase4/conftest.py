@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,10 @@ from .runs.cluster_runs import WORKERS
 
 if TYPE_CHECKING:
     from pytest_ai_how.bringup import Bringup
+    from pytest_ai_how.cluster import Cluster
     from pytest_ai_how.config.models import ClusterConfig
+
+    from ._readiness import Tried
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +75,17 @@ def killed_whole(small: Small) -> Interrupted:
 def killed_half(small: Small) -> Interrupted:
     """A run that was killed while it made machines, and the start after it."""
     return _lives.killed_half(small)
+
+
+@pytest.fixture
+def probed(cluster: Cluster) -> str:
+    """The machine on which daemons are waited for."""
+    return cluster.nodes[-1].name
+
+
+@pytest.fixture
+def waits(cluster: Cluster, probed: str) -> Mapping[str, Tried]:
+    """What became of waiting for each of some daemons there."""
+    from ._readiness import tried
+
+    return tried(cluster[probed])
