@@ -26,6 +26,15 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "storage.baseline": "figures of earlier runs on this host are kept",
         "beegfs": "the shared file system is BeeGFS",
         "virtiofs": "virtual machines mount directories of this machine by virtiofs",
+        "kernel.own": "each machine runs a kernel of its own",
+        "hardware.own": "each machine sees CPUs, memory and a disk of its own, and no more",
+        "hypervisor": "libvirt runs the machines, and tells how",
+        "network.own": "the machines have a network of their own, which this host makes",
+        "network.throughput": "iperf3 is on the machines",
+        "sudo": "administrators log in as somebody else than root",
+        "outside": "it is declared what the machines reach beyond their own network",
+        "cloud": "there are services outside that the machines reach, or are kept from",
+        "packages.claimed": "it is claimed which Debian packages the machines have",
         "owned": "we made the machines, so checks may break them",
         "image.pytorch": "the container image with PyTorch is provided",
     }
@@ -48,6 +57,7 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     kinds = {node.gpus.kind for node in config.nodes if node.gpus}
     storage = config.storage.kind
     slurm = config.slurm
+    ours, claimed = config.driver != "ssh", config.claims.packages
     runtime = config.containers.runtime != "none"
     mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
     virtiofs = config.driver in ("libvirt", "auto") and mounts
@@ -66,6 +76,16 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "storage.baseline": (storage != "none", "storage.kind is none"),
         "beegfs": (storage == "beegfs", f"storage.kind is {storage}"),
         "virtiofs": (virtiofs, f"driver is {config.driver}, storage.kind is {storage}"),
+        "hypervisor": (config.driver in ("libvirt", "auto"), f"driver is {config.driver}"),
+        "network.own": (
+            ours and config.network is not None,
+            f"driver is {config.driver}" if not ours else "no network",
+        ),
+        "network.throughput": (ours or "iperf3" in claimed, "iperf3 is not among claims.packages"),
+        "sudo": (ours or config.ssh.user != "root", "ssh.user is root"),
+        "outside": (ours or config.outside is not None, "no section outside"),
+        "cloud": (config.outside is not None and bool(config.outside.peers), "no outside.peers"),
+        "packages.claimed": (ours or bool(claimed), "no claims.packages"),
         "owned": (config.driver != "ssh", "driver is ssh"),
         "image.pytorch": (runtime and "pytorch" in config.containers.images, "no image 'pytorch'"),
     }

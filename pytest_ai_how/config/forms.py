@@ -38,6 +38,13 @@ FileMode = Annotated[str, Field(pattern=r"^0[0-7]{3}$")]
 AptLine = Annotated[str, Field(pattern=r"^deb https?://[^\s\[\]]+ [^\s\[\]]+( [^\s\[\]/]+)*$", max_length=1024)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s\[\]@]+$", max_length=1024)]
 AptWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,127}$")]
+# Debian Policy 5.6.1
+DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=128)]
+# RFC 1123, labels of at most 63 characters
+DnsName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$", max_length=253)
+]
+PortName = Annotated[str, Field(pattern=r"^(tcp|udp)/[1-9][0-9]{0,4}$")]
 Role = Literal["controller", "compute", "storage"]
 
 # What a pattern asks for, in words; errors say this instead of the pattern.
@@ -59,6 +66,9 @@ FORMS: Mapping[str, str] = MappingProxyType(
             (FileMode, "a file mode of four octal digits, e.g. 0755"),
             (AptLine, "'deb URL SUITE COMPONENT…' without options in brackets; the key is given beside it"),
             (Url, "a URL that starts with http:// or https:// and holds no password"),
+            (DebianPackage, "a Debian package's name: lower-case letters, digits and +.-"),
+            (DnsName, "a host name of lower-case letters, digits, hyphens and dots"),
+            (PortName, "a protocol and a port, such as tcp/9100 or udp/68"),
             (AptWord, "a word of letters, digits and ._/+-"),
         )
     }

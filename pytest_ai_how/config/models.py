@@ -18,16 +18,19 @@ from pytest_ai_how.config.forms import (
     UserName,
 )
 from pytest_ai_how.config.machines import Gpus, Network, NodeConfig, PciDevice, VirtiofsMount
+from pytest_ai_how.config.outside import Claims, Outside
 from pytest_ai_how.config.storage import BeeGfs, PackageSource, Storage
 
 __all__ = [
     "FORMS",
     "BeeGfs",
+    "Claims",
     "ClusterConfig",
     "Containers",
     "Gpus",
     "Network",
     "NodeConfig",
+    "Outside",
     "PackageSource",
     "Partition",
     "PciDevice",
@@ -89,6 +92,8 @@ class ClusterConfig(Model):
     slurm: Slurm | None = None
     containers: Containers = Containers()
     ssh: Ssh = Ssh()
+    outside: Outside | None = Field(default=None, description="default: machines that we make reach nothing outside")
+    claims: Claims = Claims()
     bringup: Literal["boot", "restore"] = Field(
         default="boot", description="restore, libvirt only: continue from the saved state of a cluster that was ready"
     )

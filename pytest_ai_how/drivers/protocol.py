@@ -82,6 +82,14 @@ class Directories(Protocol):
 
 
 @runtime_checkable
+class Defines(Protocol):
+    """A driver whose machines have a definition in libvirt."""
+
+    def definition(self, config: ClusterConfig, node: str) -> str:
+        """The machine's live definition, as libvirt tells it (https://libvirt.org/formatdomain.html)."""
+
+
+@runtime_checkable
 class Warms(Protocol):
     """A driver that can keep machines that are ready, and let the next bring-up continue from them (``restore``)."""
 

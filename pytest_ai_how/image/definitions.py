@@ -102,6 +102,14 @@ class Source:
         """The names of all roles, sorted."""
         return tuple(sorted(path.parent.name for path in (self.provisioning / "roles").glob("*/role.yaml")))
 
+    def demands(self) -> Versions:
+        """What is declared of versions. Raises ImageError as ``file:line``."""
+        return _load(self.versions, Versions)[0]
+
+    def role(self, name: str) -> Role:
+        """The role ``name``. Raises ImageError as ``file:line``."""
+        return _load(self.provisioning / "roles" / name / "role.yaml", Role)[0]
+
     def define(self, name: str) -> Definition:
         """What the image ``name`` consists of. Raises ImageError as ``file:line`` for every kind of mistake."""
         known = self.image_names()
@@ -111,7 +119,7 @@ class Source:
                 "images", f"no image is named {name!a}" + (f" ({near})" if near else ""), expected=", ".join(known)
             )
         spec, marked = _load(self.provisioning / "images" / f"{name}.yaml", ImageSpec)
-        versions, _ = _load(self.versions, Versions)
+        versions = self.demands()
         of = self._tree(spec.of, marked) if spec.of else None
         roles = tuple(self._closure(spec.roles, marked))
         _refuse_double_files((*(of.roles if of else ()), *roles))

@@ -83,6 +83,24 @@ class KernelSpec(Model):
     modules: tuple[Module, ...] = Field(default=(), description="loaded before the root is mounted, in this order")
 
 
+class Port(Model):
+    """A port that a role's program listens on: what a machine may show, and what others must reach unless ``reach``."""
+
+    protocol: Literal["tcp", "udp"]
+    number: int = Field(ge=1, le=65535)
+    to: int | None = Field(default=None, ge=1, le=65535, description="the last one of a range that begins with number")
+    by: str = Field(default="", max_length=15, description="the process as its comm is (proc(5)); default: any")
+    on: tuple[Literal["controller", "compute", "storage"], ...] = Field(
+        default=(), description="the machines that listen, by their roles in the cluster; default: all"
+    )
+    needs: str = Field(default="", description="the capability of the cluster without which nobody listens")
+    reach: bool = Field(default=True, description="false: opened now and then, so that nobody can ask for it")
+
+    def holds(self, protocol: str, number: int) -> bool:
+        """Whether a socket is one that this declares."""
+        return protocol == self.protocol and self.number <= number <= (self.to or self.number)
+
+
 class Role(Model):
     """What one purpose adds to an image. Its ``files/`` tree is copied as it lies, owned by root."""
 
@@ -97,6 +115,7 @@ class Role(Model):
     remove: tuple[Glob, ...] = ()
     units: Units = Units()
     steps: tuple[Step, ...] = ()
+    ports: tuple[Port, ...] = Field(default=(), description="what its programs listen on; part of no image")
     kernel: KernelSpec | None = None
     dkms: tuple[Module, ...] = Field(default=(), description="modules that DKMS builds; packages bring their source")
 

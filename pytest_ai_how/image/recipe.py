@@ -57,7 +57,7 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def _role(loaded: LoadedRole) -> dict[str, Any]:
-    said = loaded.role.model_dump(mode="json", exclude={"description", "needs"})
+    said = loaded.role.model_dump(mode="json", exclude={"description", "needs", "ports"})
     return {
         "name": loaded.name,
         **{key: value for key, value in said.items() if value or key not in _LATER},

@@ -164,9 +164,12 @@ class Small:
         return execute([sys.executable, *argv], self.folder, environment(os.environ), _WITHIN)
 
 
-def small_config(config: ClusterConfig, driver: Driver, run_id: str) -> ClusterConfig:
-    """The configuration of the small cluster, in a subnet that is free. Nothing but machines: no Slurm, no storage."""
-    name = f"life-{run_id[-4:]}"
+def small_config(config: ClusterConfig, driver: Driver, run_id: str, purpose: str = "life") -> ClusterConfig:
+    """The configuration of a small cluster, in a subnet that is free. Nothing but machines: no Slurm, no storage.
+
+    Each ``purpose`` (four characters) has a cluster of its own.
+    """
+    name = f"{purpose}-{run_id[-4:]}"
 
     def make(subnet: str) -> ClusterConfig:
         node = {"cpus": 1, "memory": 512, "disk": 4}

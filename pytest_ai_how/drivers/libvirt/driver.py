@@ -213,6 +213,11 @@ class LibvirtDriver:
         with api.connected(_address(config)) as connection:
             return shape(machine, machine.existing(connection))
 
+    def definition(self, config: ClusterConfig, node: str) -> str:
+        """The machine's live definition; see :class:`.protocol.Defines`."""
+        with api.connected(_address(config)) as connection:
+            return str(_machine(config, node).existing(connection).XMLDesc())
+
     def files(self, config: ClusterConfig, node: str) -> tuple[File, ...]:
         """What the machine is to hold, rendered anew."""
         from pytest_ai_how.drivers.libvirt.reality import files

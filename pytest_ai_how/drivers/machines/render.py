@@ -18,6 +18,8 @@ from pytest_ai_how.drivers.machines.identity import Identity
 FAKE_GPU_MAJOR = 240
 # The share of a node's memory that Slurm may give to jobs; the rest is for the node's own daemons.
 _JOB_SHARE = 0.95
+#: The account of the image (role ``admin``) that becomes root by sudo.
+ADMIN = "ai-how"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Renderer:
         yield File("/root/.ssh/authorized_keys", f"{client}\n".encode(), 0o600)
         home = f"/home/{user}/.ssh"
         yield File(f"{home}/authorized_keys", f"{client}\n{between.public}\n".encode(), 0o600, user)
+        yield File(f"/home/{ADMIN}/.ssh/authorized_keys", f"{client}\n".encode(), 0o600, ADMIN)
         yield File(f"{home}/id_ed25519", between.private, 0o600, user)
         yield File(f"{home}/id_ed25519.pub", f"{between.public}\n".encode(), 0o644, user)
 

@@ -32,6 +32,9 @@ _SECRETS = (
 )
 _UNABLE = {
     "beegfs": "systemd-nspawn machines share this host's kernel, which has no BeeGFS client",
+    "kernel.own": "systemd-nspawn machines run on this host's kernel",
+    "hardware.own": "systemd-nspawn machines see the CPUs, the memory and the file system of this host",
+    "hypervisor": "systemd-nspawn has none",
     "virtiofs": "needs a virtual machine",
     "gpu.real": "systemd-nspawn machines get simulated GPUs only",
 }

@@ -1,0 +1,67 @@
+"""Who gets into a machine by ssh, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.drivers.machines.render import ADMIN
+from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.node import Node
+from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.ssh import SshTransport
+
+#: The ways in that need nothing but what somebody can guess or overhear.
+BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
+#: sshd_config(5): ways for root that are no password; "without-password" is the old word for the second.
+ROOT_BY_KEY = frozenset({"no", "prohibit-password", "without-password", "forced-commands-only"})
+
+
+def administrators(cluster: Cluster) -> dict[str, Node]:
+    """Each machine, reached as the account that becomes root by sudo, with the key that we come by."""
+    return {node.name: Node(node.config, _as_administrator(cluster, node)) for node in cluster.nodes}
+
+
+def _as_administrator(cluster: Cluster, node: Node) -> SshTransport:
+    if not isinstance(node.transport, SshTransport):
+        raise AiHowError(node.name, "is not reached by ssh", expected="a machine that somebody logs in to")
+    return replace(node.transport, user=cluster.config.ssh.user if cluster.config.driver == "ssh" else ADMIN)
+
+
+def without_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
+    """Let a machine try to log in to itself with no key. Nothing secret is sent, so it does not matter who answers."""
+    return node.run(
+        *("ssh", "-F", "/dev/null", "-T", "-p", str(ports[node.name]), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"),
+        *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+        *("-o", "PubkeyAuthentication=no", f"{user}@{node.address}", "true"),
+        check=False,
+    )
+
+
+def offered(told: Result) -> frozenset[str]:
+    """The ways in that sshd offered to who had none of them; "none" when it let somebody in without any.
+
+    OpenSSH 10.0: ``root@10.78.0.11: Permission denied (publickey,password).``
+    """
+    if told.ok:
+        return frozenset({"none"})
+    refused = re.search(r"Permission denied \(([^)]*)\)", told.stderr)
+    if not refused:
+        said = (told.stderr.strip() or "nothing").splitlines()[-1]
+        raise AiHowError(told.node, f"its sshd neither let us in nor refused us: {said}", expected="an answer of sshd")
+    return frozenset(refused[1].split(","))
+
+
+def wrong_policy(node: str, settings: Mapping[str, tuple[str, ...]], *, root: bool) -> Iterator[str]:
+    """What of ``sshd -T`` lets in who has no key; ``root``: whether administrators log in as root, with a key."""
+    wanted = {"pubkeyauthentication": "yes", "passwordauthentication": "no", "permitemptypasswords": "no"}
+    wanted["kbdinteractiveauthentication"] = "no"
+    for key, value in wanted.items():
+        seen = settings.get(key, ("not told",))[0]
+        if seen != value:
+            yield f"{node}: sshd goes by {key} {seen}, expected {value}; see /etc/ssh/sshd_config and sshd_config.d"
+    seen, allowed = settings.get("permitrootlogin", ("not told",))[0], ROOT_BY_KEY if root else frozenset({"no"})
+    if seen not in allowed:
+        yield f"{node}: sshd goes by permitrootlogin {seen}, expected {' or '.join(sorted(allowed))}"

@@ -1,0 +1,96 @@
+"""Getting in: by key only, as root by sudo, and to the machine that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.facts import Fact
+from pytest_ai_how.node import Node
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
+
+from ._access import BY_PASSWORD, offered, without_key, wrong_policy
+from ._facts import SSHD, settings
+from ._rebuilt import Rebuilt
+
+#: How a machine's own ssh treats host keys: OpenSSH says true for yes (10.0).
+SSH = Fact("how its ssh checks host keys", ("ssh", "-G", "anybody"), settings)
+STRICT = frozenset({"true", "yes", "ask"})
+
+
+@pytest.mark.check("INF-05")
+@pytest.mark.reads(SSHD)
+def test_nobody_gets_in_without_a_key(
+    cluster: Cluster, administrators: Mapping[str, Node], facts: Facts, evidence: Evidence
+) -> None:
+    """The administrator logs in with a key; sshd offers no password to anybody, and root can't use one either.
+
+    To machines that we make, and where ``ssh.user`` is root, root logs in with a key. Elsewhere root must not at all.
+    """
+    config = cluster.config
+    ours, found = config.driver != "ssh" or config.ssh.user == "root", facts(SSHD)
+    wrong = [line for name, settings in found.items() for line in wrong_policy(name, settings, root=ours)]
+    assert not wrong, "; ".join(wrong)
+    for user in ("root", config.user):
+        ports = {name: int(settings["port"][0]) for name, settings in found.items()}
+        for name, told in cluster.all.map(partial(without_key, user=user, ports=ports)).items():
+            evidence.result(told)
+            ways = offered(told)
+            assert "none" not in ways, f"{name}: let {user} in without a key or password"
+            assert not ways & BY_PASSWORD, (
+                f"{name}: its sshd offers {', '.join(sorted(ways & BY_PASSWORD))} to {user}, expected publickey alone"
+            )
+    for name, node in administrators.items():
+        came = node.run("id", "-un", check=False)
+        evidence.result(came, f"{name}: the administrator, by key")
+        assert came.ok and came.stdout.strip(), (  # noqa: PT018  one answer
+            f"{name}: the administrator's login by key ended with {came.returncode}"
+        )
+
+
+@pytest.mark.check("INF-06")
+@pytest.mark.requires("sudo")
+def test_the_administrator_becomes_root(administrators: Mapping[str, Node], evidence: Evidence) -> None:
+    """The account that administrators log in as becomes root by sudo, without a password and without a terminal."""
+    assert administrators, "no machine has an administrator; nothing was tried"
+    for name, node in administrators.items():
+        who, became = node.run("id", "-un"), node.run("sudo", "-n", "id", "-u", check=False)
+        evidence.result(who)
+        evidence.result(became)
+        said = (became.stderr.strip() or became.stdout.strip() or "nothing").splitlines()[-1]
+        assert who.stdout.strip() != "root", f"{name}: the administrator is root already; sudo was not put to the test"
+        assert (became.returncode, became.stdout.strip()) == (0, "0"), (
+            f"{name}: `sudo -n id -u` as {who.stdout.strip()} said {said!r}, expected 0; see /etc/sudoers.d there"
+        )
+
+
+@pytest.mark.check("PRV-22")
+@pytest.mark.reads(SSH)
+def test_no_machine_trusts_any_host_key(facts: Facts) -> None:
+    """On no machine ssh is told to take whoever answers for the one that is meant."""
+    for name, told in facts(SSH).items():
+        strict, files = told.get("stricthostkeychecking", ("not told",))[0], told.get("userknownhostsfile", ("",))[0]
+        assert strict in STRICT, f"{name}: ssh goes by StrictHostKeyChecking {strict}, expected yes or ask"
+        assert "/dev/null" not in files.split(), f"{name}: ssh forgets host keys: UserKnownHostsFile is {files}"
+
+
+@pytest.mark.check("PRV-22")
+@pytest.mark.requires("owned")
+def test_a_rebuilt_machine_lets_us_in(rebuilt: Rebuilt, evidence: Evidence) -> None:
+    """A machine that is made anew has another host key, is reached by it without a question, and not by the old one."""
+    evidence.attach("host keys", f"{rebuilt.before}\n{rebuilt.after}")
+    evidence.result(rebuilt.login)
+    evidence.attach("a login that trusts the old key", rebuilt.by_old_key or "succeeded")
+    assert rebuilt.before != rebuilt.after, f"{rebuilt.node}: has the same host key as before; it was not made anew"
+    assert (rebuilt.login.returncode, rebuilt.login.stdout.strip()) == (0, rebuilt.node), (
+        f"{rebuilt.node}: the login after it was made anew said {rebuilt.login.stdout.strip()!r} with status "
+        f"{rebuilt.login.returncode}, expected its name"
+    )
+    assert "shows the host key" in rebuilt.by_old_key, (
+        f"{rebuilt.node}: a login that trusts the old key said {rebuilt.by_old_key or 'nothing and succeeded'!r}, "
+        "expected a refusal: host keys are not checked"
+    )
