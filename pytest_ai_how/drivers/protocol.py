@@ -86,7 +86,7 @@ class Defines(Protocol):
     """A driver whose machines have a definition in libvirt."""
 
     def definition(self, config: ClusterConfig, node: str) -> str:
-        """The machine's live definition, as libvirt tells it (https://libvirt.org/formatdomain.html)."""
+        """The machine's live definition, as libvirt tells it: domain XML."""
 
 
 @runtime_checkable

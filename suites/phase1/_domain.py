@@ -9,7 +9,7 @@ from pytest_ai_how.config.models import NodeConfig
 
 
 def wrong_features(node: NodeConfig, xml: str) -> Iterator[str]:
-    """How a live definition differs from what our machines are to be (https://libvirt.org/formatdomain.html)."""
+    """How a live definition differs from what our machines are to be (libvirt 9.0, domain XML)."""
     found = ElementTree.fromstring(xml)  # noqa: S314  libvirtd's own answer
     machine = found.find("./os/type")
     board = machine.get("machine", "") if machine is not None else ""

@@ -35,7 +35,7 @@ class Space:
     def percent(self) -> float:
         """How much is free, in percent: of bytes or of inodes, whichever is less."""
         inodes = [100 * self.free_inodes / self.inodes] if self.inodes else []
-        return min(100 * self.free / self.size, *inodes) if self.size else 0.0
+        return min([100 * self.free / self.size, *inodes]) if self.size else 0.0
 
 
 def interfaces(text: str) -> tuple[Interface, ...]:

@@ -39,6 +39,7 @@ def test_one_inventory(cluster: Cluster, facts: Facts, evidence: Evidence) -> No
         assert node.address in addresses[node.name], (
             f"{node.name}: has {', '.join(addresses[node.name]) or 'no address'}, expected {node.address}"
         )
+    for node in cluster.nodes:
         keys = pinned(node.transport)
         evidence.attach(f"{node.name}: host keys that we trust", "\n".join(sorted(keys)) or "none")
         assert keys.get(node.address, "") == keys.get(node.name, "none"), (

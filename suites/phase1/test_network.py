@@ -52,7 +52,8 @@ def test_mesh(cluster: Cluster, facts: Facts, evidence: Evidence, measure: Measu
     """From every machine to every other: no echo is lost, declared TCP ports open, full packets come through whole."""
     ports = declared(cluster.config)
     doors = {node.name: required(ports, node.config) for node in cluster.nodes}
-    mtu = {name: mtu_of(found, cluster[name].address) for name, found in facts(INTERFACES).items()}
+    found = facts(INTERFACES)
+    mtu = {node.name: mtu_of(found[node.name], node.address) for node in cluster.nodes}
     mesh = Mesh(cluster, doors, mtu, evidence)
     assert mesh.pairs, f"{cluster.name}: has one machine; there is no link to put to the test"
     seen = mesh.look()

@@ -39,6 +39,10 @@ PHASE_0: Mapping[str, str] = MappingProxyType({"PRV": "1-11", "INF": "39 40 44"}
 PHASE_3: Mapping[str, str] = MappingProxyType({"STO": "1-17 26-29 34 37 38"})
 
 
+#: Which rows phase 1 covers.
+PHASE_1: Mapping[str, str] = MappingProxyType({"INF": "1-18 25 26 43", "PRV": "21 22"})
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """One mark in a file: ``check`` or ``seen_to_fail`` with one identifier; ``test`` is '' outside of a test."""
@@ -152,6 +156,12 @@ def test_phase_0_covers_the_foundation() -> None:
 def test_phase_3_covers_storage() -> None:
     present = {use.id for use in uses(ROOT / "suites/phase3", "check") if use.test}
     assert sorted(present) == rows(PHASE_3)
+
+
+def test_phase_1_covers_infrastructure() -> None:
+    present = {use.id for use in uses(ROOT / "suites/phase1", "check") if use.test}
+    missing = [check for check in rows(PHASE_1) if check not in present]
+    assert not missing, f"suites/phase1: no check for {', '.join(missing)}"
 
 
 def rows(areas: Mapping[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         "gpu.real": "gpus are simulated in cluster 'local'",
         "gpu.passthrough": "no gpus of kind passthrough in cluster 'local'",
         "beegfs": "storage.kind is host-directory in cluster 'local'",
+        "cloud": "no outside.peers in cluster 'local'",
     }
 
 
@@ -33,6 +34,17 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         ("driver: nspawn", "driver: nspawn\ncontainers: {images: [base]}", "image.pytorch", "no image 'pytorch'"),
         ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "owned", "driver is ssh"),
         ("driver: nspawn", "driver: nspawn", "virtiofs", "driver is nspawn, storage.kind is host-directory"),
+        ("driver: nspawn", "driver: nspawn", "hypervisor", "driver is nspawn"),
+        ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "network.own", "driver is ssh"),
+        ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "outside", "no section outside"),
+        ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "sudo", "ssh.user is root"),
+        ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "packages.claimed", "no claims.packages"),
+        (
+            "driver: nspawn",
+            "driver: ssh\nstorage: {kind: existing}",
+            "network.throughput",
+            "iperf3 is not among claims.packages",
+        ),
         ("driver: nspawn", "driver: nspawn\nabsent: [cgroup.memory]", "cgroup.memory", "declared absent"),
     ],
 )

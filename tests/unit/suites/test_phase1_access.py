@@ -1,0 +1,194 @@
+"""The checks of who gets in go red on machines that let others in, or the administrator not, and name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.config.models import Ssh
+from pytest_ai_how.errors import AiHowError, HostKeyError
+from pytest_ai_how.node import Node
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.fake import Answers, FakeTransport
+from pytest_ai_how.transport.ssh import SshTransport
+from suites.phase1 import _facts as read
+from suites.phase1 import _rebuilt
+from suites.phase1 import test_access as access
+from suites.phase1._access import administrators
+from suites.phase1._rebuilt import Rebuilt
+from tests.fakes import fake_cluster
+
+from .phase1_fakes import ADDRESS, SSHD, also, facts
+
+KEY_ONLY = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey).\n")
+PASSWORDS = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey,password).\n")
+
+
+def as_administrators(**answers: Answers) -> dict[str, Node]:
+    """Machines as their administrator sees them; ``answers`` are those of sudo, by machine."""
+    return {
+        node.name: Node(node, FakeTransport(node.name, {"id": "ai-how\n", "sudo": answers.get(node.name, "0\n")}))
+        for node in load_config("local").nodes
+    }
+
+
+def let_in(
+    told: Answers = KEY_ONLY, sshd: str = SSHD, ssh: Ssh | None = None, came: Mapping[str, Node] | None = None
+) -> None:
+    config = load_config("local")
+    if ssh:
+        config = config.model_copy(update={"driver": "ssh", "ssh": ssh})
+    evidence = Evidence()
+    cluster = fake_cluster({"node02": {"ssh": told}, "*": {"ssh": KEY_ONLY}}, config=config)
+    access.test_nobody_gets_in_without_a_key(
+        cluster, came or as_administrators(), facts(evidence, node01={read.SSHD: sshd}), evidence
+    )
+    assert len(evidence.items) > 6
+
+
+@pytest.mark.seen_to_fail("INF-05")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("passwordauthentication no", "passwordauthentication yes", "passwordauthentication yes, expected no; see"),
+        (
+            "kbdinteractiveauthentication no",
+            "kbdinteractiveauthentication yes",
+            "kbdinteractiveauthentication yes, exp",
+        ),
+        ("permitemptypasswords no", "permitemptypasswords yes", "permitemptypasswords yes, expected no"),
+        ("pubkeyauthentication yes", "pubkeyauthentication no", "pubkeyauthentication no, expected yes"),
+        (
+            "permitrootlogin without-password",
+            "permitrootlogin yes",
+            "permitrootlogin yes, expected forced-commands-only",
+        ),
+    ],
+)
+def test_an_sshd_that_takes_passwords(old: str, new: str, says: str) -> None:
+    let_in()
+    with pytest.raises(AssertionError, match=rf"^node01: sshd goes by {says}"):
+        let_in(sshd=SSHD.replace(old, new))
+
+
+@pytest.mark.seen_to_fail("INF-05")
+def test_root_gets_into_a_machine_of_a_site() -> None:
+    let_in(ssh=Ssh(user="root"))
+    with pytest.raises(
+        AssertionError, match=r"^controller: sshd goes by permitrootlogin without-password, expected no"
+    ):
+        let_in(ssh=Ssh(user="admin"))
+
+
+@pytest.mark.seen_to_fail("INF-05")
+def test_an_sshd_that_offers_passwords_whatever_it_says() -> None:
+    with pytest.raises(AssertionError, match=r"^node02: its sshd offers password to root, expected publickey alone"):
+        let_in(PASSWORDS)
+    with pytest.raises(AssertionError, match=r"^node02: let root in without a key or password"):
+        let_in("")
+
+
+@pytest.mark.seen_to_fail("INF-05")
+def test_the_administrators_key_is_refused() -> None:
+    came = as_administrators()
+    came["node02"] = Node(came["node02"].config, FakeTransport("node02", {"id": Result((), 255)}))
+    with pytest.raises(AssertionError, match=r"^node02: the administrator's login by key ended with 255"):
+        let_in(came=came)
+
+
+def test_an_sshd_that_says_nothing_is_no_verdict() -> None:
+    with pytest.raises(AiHowError, match="^node02: its sshd neither let us in nor refused us: .*Connection refused"):
+        let_in(Result((), 255, stderr="ssh: connect to host 10.78.0.12 port 22: Connection refused\n"))
+
+
+@pytest.mark.seen_to_fail("INF-06")
+def test_an_administrator_who_is_asked_for_a_password() -> None:
+    access.test_the_administrator_becomes_root(as_administrators(), Evidence())
+    asked = Result((), 1, stderr="sudo: a password is required\n")
+    with pytest.raises(AssertionError, match=r"^node01: `sudo -n id -u` as ai-how said 'sudo: a password is required'"):
+        access.test_the_administrator_becomes_root(as_administrators(node01=asked), Evidence())
+    with pytest.raises(
+        AssertionError, match=r"^node02: `sudo -n id -u` as ai-how said '1001', expected 0; see /etc/su"
+    ):
+        access.test_the_administrator_becomes_root(as_administrators(node02="1001\n"), Evidence())
+    root = {"node01": Node(load_config("local").nodes[1], FakeTransport("node01", {"id": "root\n", "sudo": "0\n"}))}
+    with pytest.raises(
+        AssertionError, match=r"^node01: the administrator is root already; sudo was not put to the test"
+    ):
+        access.test_the_administrator_becomes_root(root, Evidence())
+    with pytest.raises(AssertionError, match="^no machine has an administrator; nothing was tried"):
+        access.test_the_administrator_becomes_root({}, Evidence())
+
+
+def test_the_administrator_comes_by_our_key_as_the_account_of_the_image() -> None:
+    cluster = fake_cluster({})
+    with pytest.raises(AiHowError, match="^controller: is not reached by ssh"):
+        administrators(cluster)
+    for node in cluster.nodes:
+        node.transport = SshTransport(node.name, node.address, 22, "root", Path("/key"), Path("/known"))
+    found = [node.transport for node in administrators(cluster).values()]
+    assert {one.user for one in found if isinstance(one, SshTransport)} == {"ai-how"}
+    assert len(found) == len(ADDRESS)
+
+
+STRICT = "port 22\nstricthostkeychecking true\nuserknownhostsfile ~/.ssh/known_hosts\n"
+
+
+@pytest.mark.seen_to_fail("PRV-22")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("checking true", "checking false", "ssh goes by StrictHostKeyChecking false, expected yes or ask"),
+        ("checking true", "checking accept-new", "ssh goes by StrictHostKeyChecking accept-new, expected yes or ask"),
+        ("~/.ssh/known_hosts", "/dev/null", "ssh forgets host keys: UserKnownHostsFile is /dev/null"),
+    ],
+)
+def test_a_machine_that_trusts_anybody(old: str, new: str, says: str) -> None:
+    access.test_no_machine_trusts_any_host_key(also(access.SSH, other=STRICT))
+    with pytest.raises(AssertionError, match=rf"^node02: {says}"):
+        access.test_no_machine_trusts_any_host_key(also(access.SSH, other=STRICT, node02=STRICT.replace(old, new)))
+
+
+NAMED = Result(("uname", "-n"), 0, "controller\n")
+REFUSED = "controller: 10.161.0.10:22 shows the host key ssh-ed25519 SHA256:b\n  expected: ssh-ed25519 SHA256:a"
+WELL = Rebuilt("controller", "ssh-ed25519 a", "ssh-ed25519 b", NAMED, REFUSED)
+
+
+@pytest.mark.seen_to_fail("PRV-22")
+def test_a_rebuilt_machine_that_is_not_told_from_the_old_one() -> None:
+    access.test_a_rebuilt_machine_lets_us_in(WELL, Evidence())
+    for seen, says in (
+        (Rebuilt("controller", "a", "a", NAMED, REFUSED), "has the same host key as before; it was not made anew"),
+        (
+            Rebuilt("controller", "a", "b", Result((), 255), REFUSED),
+            r"the login after it was made anew said '' with st",
+        ),
+        (
+            Rebuilt("controller", "a", "b", NAMED, ""),
+            "a login that trusts the old key said 'nothing and succeeded', exp",
+        ),
+    ):
+        with pytest.raises(AssertionError, match=rf"^controller: {says}"):
+            access.test_a_rebuilt_machine_lets_us_in(seen, Evidence())
+
+
+def test_a_login_by_an_old_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("local").nodes[0]
+    transport = SshTransport(config.name, "10.78.0.10", 22, "root", Path("/key"), Path("/known"))
+    told: list[Path] = []
+
+    def execute(self: SshTransport, argv: object, **options: object) -> Result:
+        told.append(self.known_hosts)
+        if self.known_hosts == Path("/old"):
+            raise HostKeyError("controller", "10.78.0.10:22 shows the host key b")
+        return Result(("true",), 0)
+
+    monkeypatch.setattr(SshTransport, "execute", execute)
+    node = Node(config, transport)
+    assert _rebuilt.refused(node, Path("/old")) == "controller: 10.78.0.10:22 shows the host key b"
+    assert _rebuilt.refused(node, Path("/known")) == ""
+    assert told == [Path("/old"), Path("/known")]
