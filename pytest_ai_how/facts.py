@@ -27,12 +27,14 @@ class Fact(Generic[T]):
 
     ``parse`` gets the standard output without newlines at its end; a :class:`ValueError`, :class:`LookupError` of it
     becomes a :class:`~pytest_ai_how.errors.FactError`. ``statuses`` are the exit statuses with which the output counts.
+    ``after`` names the service that the test which asks has made ready: without it, the command says nothing of use.
     """
 
     name: str
     argv: tuple[str, ...]
     parse: Callable[[str], T]
     statuses: frozenset[int] = frozenset({0})
+    after: str = ""
 
     def of(self, result: Result) -> T:
         """What a result says. Raises :class:`~pytest_ai_how.errors.FactError` where it says nothing."""
@@ -75,9 +77,10 @@ class Memory:
 
 
 class Readings:
-    """What was read so far. ``batch`` is read together, with the first of it that is asked for. Threads may share it.
+    """What was read so far. Threads may share it.
 
-    Facts of the same command are read by one.
+    ``batch`` is read together, with the first of it that is asked for; what is read after a service, with the first
+    that is read after the same. Facts of the same command are read by one.
 
     >>> kernel = Fact("the kernel's release", ("uname", "-r"), str)
     >>> told = Readings.told({"node01": {kernel: "6.12.48"}, "node02": {kernel: Result((), 127, stderr="not found")}})
@@ -113,7 +116,8 @@ class Readings:
             wanted = tuple(names) if names is not None else tuple(self._nodes or known)
             unknown = [self._nodes[name] for name in wanted if fact.argv not in known.get(name, {})]
             if unknown:
-                facts = tuple(self._batch.values()) if fact.argv in self._batch else (fact,)
+                batch = tuple(one for one in self._batch.values() if one.after == fact.after)
+                facts = batch if fact.argv in self._batch else (fact,)
 
                 def ask(node: Node) -> None:  # what others said is kept, when one of them can't be asked
                     found = read(node, facts)

@@ -33,7 +33,10 @@ HARMLESS = frozenset({"COMPLETING", "PLANNED", "CLOUD", "DYNAMIC_NORM", "DYNAMIC
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node as slurmctld sees it. ``states`` holds the base state first, then flags such as ``DRAIN``."""
+    """A node as slurmctld sees it. ``states`` holds the base state first, then flags such as ``DRAIN``.
+
+    ``cores`` are those of a socket, ``threads`` those of a core.
+    """
 
     name: str
     states: tuple[str, ...]
@@ -47,6 +50,9 @@ class NodeRecord:
     boot_time: int | None
     slurmd_start: int | None
     version: str
+    sockets: int = 0
+    cores: int = 0
+    threads: int = 0
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> NodeRecord:
@@ -64,6 +70,9 @@ class NodeRecord:
             boot_time=when(raw.get("boot_time")),
             slurmd_start=when(raw.get("slurmd_start_time")),
             version=str(raw.get("version") or ""),
+            sockets=number(raw.get("sockets")) or 0,
+            cores=number(raw.get("cores")) or 0,
+            threads=number(raw.get("threads")) or 0,
         )
 
     @property

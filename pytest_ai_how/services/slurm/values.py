@@ -64,6 +64,23 @@ def when(value: object) -> int | None:
     return None if found is None or found in _NO_TIME else found
 
 
+def minutes(text: str) -> int | None:
+    """Return a time in minutes, of which Slurm begins none that it does not end; None for UNLIMITED.
+
+    >>> [minutes(text) for text in ("90", "01:00:00", "1-00:00:30", "UNLIMITED")]
+    [90, 60, 1441, None]
+    """
+    if text.upper() in {"UNLIMITED", "INFINITE"}:
+        return None
+    days, _, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if len(parts) == 1 and not days:
+        return parts[0]
+    if len(parts) != 3:
+        raise ValueError(f"{text!r} is no time of Slurm's; expected minutes, [days-]hours:minutes:seconds or UNLIMITED")
+    return int(days or 0) * 1440 + parts[0] * 60 + parts[1] + bool(parts[2])
+
+
 def states(value: object) -> tuple[str, ...]:
     """Return the flags of a state, upper case, the base state first as Slurm writes it."""
     words = value if isinstance(value, list) else str(value or "").replace("+", " ").split()
