@@ -14,6 +14,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
         "slurm": "Slurm schedules the compute nodes",
         "accounting": "slurmdbd records jobs and sacct answers",
+        "diagnosis": "compute nodes write down why each job ended",
         "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
         "gpu.real": "GPUs that compute",
         "gpu.passthrough": "GPUs of this machine that virtual machines are given whole",
@@ -64,6 +65,7 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     rules = {
         "slurm": (slurm is not None, "no slurm section"),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
+        "diagnosis": (slurm is not None, "no slurm section"),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
         "gpu.passthrough": ("passthrough" in kinds, "no gpus of kind passthrough"),

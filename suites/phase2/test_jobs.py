@@ -1,0 +1,122 @@
+"""TASK-042: what goes with each job: the plug-ins that it starts with, and the word on why it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.node import Node
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.services.slurm import JobSpec, Slurm
+from pytest_ai_how.services.slurm.facts import CONFIG
+
+from ..phase6._slurm_jobs import Run, judged, run_jobs
+from ._journal import steps, wrong
+from ._spank import STACK
+
+pytestmark = pytest.mark.requires("slurm", "shared-storage")
+
+#: Where the epilog leaves why a job ended (role slurm-compute).
+DIAGNOSES = "/var/log/slurm/diagnosis"
+
+
+class Ending(NamedTuple):
+    """A way for a job to end: its script, and what its diagnosis is to say."""
+
+    name: str
+    script: str
+    cause: str
+    exit: tuple[int, int]
+
+
+# $$ in the script is the job's own shell, which Slurm sees end by the signal; 137 is what a shell makes of a child's.
+ENDINGS = (
+    Ending("diagnose-0", "exit 0", "none", (0, 0)),
+    Ending("diagnose-7", "exit 7", "exit-status", (7, 0)),
+    Ending("diagnose-kill", "kill -KILL $$", "killed", (0, 9)),
+    Ending("diagnose-137", "sh -c 'kill -KILL $$'", "killed", (137, 0)),
+    Ending("diagnose-139", "kill -SEGV $$", "segmentation-fault", (0, 11)),
+)
+
+
+@pytest.mark.check("SLU-41")
+@pytest.mark.requires("diagnosis")
+def test_failures_are_diagnosed(slurm: Slurm, evidence: Evidence) -> None:
+    """Why a job ended is told on its node as JSON, rightly for status 0, 7, 137 and 139, with advice for each."""
+    jobs = [JobSpec(one.script, name=one.name, mem=16, requeue=False) for one in ENDINGS]
+    for ending, run in zip(ENDINGS, run_jobs(slurm, evidence, jobs), strict=True):
+        found = diagnosis(slurm.cluster, run, evidence)
+        seen = (found.get("exit") or {}).get("status"), (found.get("exit") or {}).get("signal")
+        assert (found.get("job"), *seen) == (run.id, *ending.exit), (
+            f"{run.label}: its diagnosis is of job {found.get('job')} with status and signal {seen}; expected "
+            f"{run.id} with {ending.exit}"
+        )
+        assert found.get("cause") == ending.cause, (
+            f"{run.label}: {ending.script!r} is told to have ended by {found.get('cause')!r}, expected {ending.cause!r}"
+        )
+        for key in ("summary", "advice"):
+            assert found.get(key), f"{run.label}: its diagnosis has no {key}; expected words that help: {found}"
+
+
+def diagnosis(cluster: Cluster, run: Run, evidence: Evidence) -> Mapping[str, Any]:
+    """What was written down on a job's node on why it ended."""
+    assert run.record.nodes, f"{run.label}: it ran on no node, so that nothing can be told of it"
+    node, path = cluster[run.node], f"{DIAGNOSES}/{run.id}.json"
+    with judged():
+        # slurmctld may know that a job has ended before its epilog has.
+        wait_for(
+            lambda: node.run("test", "-s", path, check=False).ok,
+            within=15,
+            what=f"in possession of {path}",
+            where=node.name,
+            cure="read /var/log/slurm/epilog.log there",
+        )
+    read = node.run("cat", path)
+    evidence.result(read)
+    try:
+        found = json.loads(read.stdout)
+    except ValueError as error:
+        raise AssertionError(f"{node.name}: {path} is no JSON: {error}; it begins {read.stdout[:80]!r}") from error
+    assert isinstance(found, dict), f"{node.name}: {path} holds {type(found).__name__}, expected an object"
+    return found
+
+
+@pytest.mark.check("SLU-43")
+@pytest.mark.reads(STACK, CONFIG)
+def test_plugin_stack(slurm: Slurm, facts: Facts, evidence: Evidence) -> None:
+    """The stack of SPANK plug-ins is plain text that Slurm reads, and a job on each node loads it without an error."""
+    stacks = facts(STACK, slurm.cluster.all.names)
+    for node, stack in stacks.items():
+        assert not stack.mistakes, (
+            f"{node}: {stack.mistakes[0]} is no line of a stack of plug-ins; expected `required|optional PLUGIN "
+            "[ARGUMENTS]` or `include FILES` (spank(8)): plain text, not INI"
+        )
+    evidence.attach(
+        "plug-ins", "\n".join(f"{node}: {', '.join(one.plugins) or 'none'}" for node, one in stacks.items())
+    )
+    controller = slurm.cluster.controller.name
+    log = facts(CONFIG, [controller])[controller]["SlurmdLogFile"]
+    for machine in slurm.cluster.on("compute"):
+        loads(slurm, machine, log, evidence)
+
+
+def loads(slurm: Slurm, node: Node, log: str, evidence: Evidence) -> None:
+    """A job on a node starts, and neither srun nor the job's own steps complain about plug-ins."""
+    ran = slurm.srun("sh", "-c", "echo $SLURM_JOB_ID", nodelist=node.name, mem=16)
+    evidence.result(ran)
+    complaints = [line for line in ran.stderr.splitlines() if "error:" in line]
+    assert ran.ok, f"{node.name}: srun ended with {ran.returncode}: {(complaints or ['no reason given'])[0]}"
+    assert not complaints, f"{node.name}: srun wrote {complaints[0]!r}; expected the plug-ins to load without an error"
+    fact, job = steps(log), ran.stdout.strip()
+    told = node.run(*fact.argv)
+    evidence.result(told, f"{node.name}: {log}")
+    mine = [line for line in fact.of(told) if line.text.startswith(f"[{job}.")]
+    assert mine, f"{node.name}: {log} has no line of job {job}; nothing is known of its plug-ins"
+    errors = list(wrong(mine, 0.0))
+    assert not errors, f"{node.name}: {log}: {errors[0].text}; expected job {job} to load its plug-ins without an error"
