@@ -23,6 +23,10 @@ class SshDriver:
 
     name = "ssh"
 
+    def __init__(self) -> None:
+        # Connections that :meth:`up` opened, until who asks for the machine's transport takes it over.
+        self._open: dict[tuple[str, str], Transport] = {}
+
     def check(self, config: ClusterConfig) -> None:
         """Refuse a missing key or known_hosts file. Raises :class:`HostError` naming it."""
         key, known_hosts = _key(config), Path(config.ssh.known_hosts).expanduser()
@@ -49,6 +53,8 @@ class SshDriver:
         with ThreadPoolExecutor(min(_FAN_OUT, len(names))) as pool:
             silent = [said for said in pool.map(lambda name: self._contact(config, name), names) if said]
         if silent:
+            for name in names:
+                self.transport(config, name).close()
             raise TransportError(
                 config.name,
                 f"{len(silent)} of {len(names)} machines do not answer:\n    " + "\n    ".join(silent),
@@ -57,25 +63,29 @@ class SshDriver:
             )
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
-        """A transport to ``node`` as ``ssh.user``."""
+        """A transport to ``node`` as ``ssh.user``, connected already if :meth:`up` has just contacted it."""
+        return self._open.pop((config.name, node), None) or self._new(config, node)
+
+    def _new(self, config: ClusterConfig, node: str) -> Transport:
         from pytest_ai_how.transport.ssh import SshTransport
 
         address = next(str(each.address) for each in config.nodes if each.name == node)
         known_hosts = Path(config.ssh.known_hosts).expanduser()
-        return SshTransport(node, address, config.ssh.port, config.ssh.user, _key(config), known_hosts)
+        ssh = config.ssh
+        return SshTransport(node, address, ssh.port, ssh.user, _key(config), known_hosts, sudo=ssh.sudo)
 
     def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:  # noqa: ARG002  the Driver protocol's signature
         """None are known: the machines are not ours, and the user's key is read by the transport only."""
         return ()
 
     def _contact(self, config: ClusterConfig, node: str) -> str:
-        transport = self.transport(config, node)
+        transport = self._new(config, node)
         try:
             result = transport.execute(("true",), timeout=_ANSWER_SECONDS)
         except AiHowError as error:
-            return str(error)
-        finally:
             transport.close()
+            return str(error)
+        self._open[config.name, node] = transport
         return "" if result.ok else f"{node}: `true` exited with {result.returncode}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,10 +107,37 @@ def _connection(endpoint: Endpoint) -> Connection:
             "channel_timeout": CONNECT_TIMEOUT,
         },
     )
-    # As "system" keys they are only read; paramiko would write the others back.
-    connection.client.load_system_host_keys(str(endpoint.known_hosts))
+    for key in pinned(endpoint.known_hosts, endpoint.known_name):
+        connection.client.get_host_keys().add(endpoint.known_name, key.get_name(), key)
     connection.client.set_missing_host_key_policy(_Refuse(lambda key: _wrong_key(endpoint, key, None)))
     return connection
+
+
+def pinned(known_hosts: Path, name: str) -> Iterator[PKey]:
+    """The keys that known_hosts(5) has for ``name``, the first of each type, as paramiko would choose them.
+
+    paramiko parses all keys of the file for each connection, and compares each with all before it; with a file of 200
+    machines that took as long as the connections themselves. Names may be hashed; patterns and markers match nothing.
+    """
+    from paramiko import SSHException
+    from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
+
+    found = set[str]()
+    for number, line in enumerate(known_hosts.read_text(errors="replace").splitlines(), 1):
+        names = line.split(maxsplit=1)[:1]
+        if not names or (name not in names[0].split(",") and not _hashed(names[0], name, HostKeys.hash_host)):
+            continue
+        try:
+            entry = HostKeyEntry.from_line(line.strip(), number)
+        except (InvalidHostKey, SSHException):  # no key that could be trusted
+            continue
+        if entry is not None and entry.key is not None and entry.key.get_name() not in found:
+            found.add(entry.key.get_name())
+            yield entry.key
+
+
+def _hashed(names: str, name: str, hash_host: Callable[[str, str], str]) -> bool:
+    return any(one.startswith("|1|") and hash_host(name, one) == one for one in names.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tests.bench.figures import ALL, ROOT, Figure, measure
+from tests.bench.figure import ROOT, Figure
+from tests.bench.figures import ALL, measure
 
 
 def main(names: list[str]) -> int:
@@ -37,10 +38,11 @@ def main(names: list[str]) -> int:
 
 def line(figure: Figure) -> str:
     """One figure as a line: median, spread, target, and the machine's load when it was taken."""
-    verdict = "reached" if figure.reached else "MISSED"
+    verdict = "-" if figure.target is None else "reached" if figure.reached else "MISSED"
+    target = "none" if figure.target is None else f"{figure.target:g}"
     spread = f"{min(figure.values):.2f}-{max(figure.values):.2f}"
     return (
-        f"{verdict:7}  {figure.median:8.2f} {figure.unit:2} (target {figure.target:g}; {spread} in "
+        f"{verdict:7}  {figure.median:8.2f} {figure.unit:2} (target {target}; {spread} in "
         f"{len(figure.values)}; load {os.getloadavg()[0]:.1f})  {figure.name}"
     )
 

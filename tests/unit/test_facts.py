@@ -60,7 +60,7 @@ def test_arguments_are_never_code() -> None:
 @pytest.mark.parametrize(
     ("fact", "message"),
     [
-        (GONE, r"^node01: what is not there is not known: `no-such-program --really` exited with 127: .*No such file"),
+        (GONE, r"^node01: what is not there is not known: `no-such-program --really` exited with 127: .*not found"),
         (COUNT, r"^node01: a number is not known: `echo many` said 'many' \(invalid literal for int"),
         (SHOUTS, r"^node01: both streams is not known: `sh -c .* exited with 3: err$"),
     ],
@@ -69,6 +69,11 @@ def test_what_a_machine_does_not_tell_is_named(fact: Fact[object], message: str)
     found = read(machine(), [fact])
     with pytest.raises(FactError, match=message):
         fact.of(found[fact])
+
+
+def test_a_word_of_the_shell_is_no_command() -> None:
+    own = Fact("what only the shell has", ("fact", "true"), str)
+    assert read(machine(), [own])[own].returncode == 127
 
 
 def test_a_command_that_hangs_is_killed_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

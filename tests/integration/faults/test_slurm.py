@@ -38,19 +38,13 @@ pytestmark = NEEDED
 FAULTS = [
     # Slurm: nodes and daemons
     pytest.param(
-        Fault(
+        sees(
+            jobs.test_all_nodes_are_idle_or_mixed,
+            r"node02: state IDLE\+DRAIN\S*, reason 'bad fan'; expected",
             drained("node02", "bad fan"),
-            [
-                (jobs.test_all_nodes_are_idle_or_mixed, r"node02: state IDLE\+DRAIN\S*, reason 'bad fan'; expected"),
-                (
-                    jobs.test_multi_node_allocation,
-                    r"node02: fails wherever it takes part; the other node passes without it \(4 re-runs\): "
-                    r"job \d+: not ended within .* PENDING, reason Nodes required for job are DOWN, DRAINED",
-                ),
-            ],
         ),
         id="node drained",
-        marks=pytest.mark.seen_to_fail("SLU-08", "SLU-21"),
+        marks=pytest.mark.seen_to_fail("SLU-08"),
     ),
     pytest.param(
         sees(

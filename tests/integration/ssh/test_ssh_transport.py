@@ -16,7 +16,8 @@ import pytest
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import CommandTimeout, FileError, HostKeyError, OutputLimitExceeded, TransportError
 from pytest_ai_how.transport import SshTransport, command
-from tests.integration.ssh.conftest import Server, keygen, signal_connection
+from tests.integration.ssh.conftest import Server, signal_connection
+from tests.sshd import keygen
 
 OTHER = "nobody"
 

@@ -37,15 +37,29 @@ def test_transport_is_that_of_the_yaml(tmp_path: Path) -> None:
     transport = SshDriver().transport(site(tmp_path), "node01")
     assert isinstance(transport, SshTransport)
     assert (transport.address, transport.port, transport.user) == ("10.99.0.11", 2222, "admin")
+    assert not transport.sudo
+
+
+def test_commands_become_root_by_sudo_where_the_yaml_says_so(tmp_path: Path) -> None:
+    cluster = site(tmp_path)
+    cluster = cluster.model_copy(update={"ssh": cluster.ssh.model_copy(update={"sudo": True})})
+    transport = SshDriver().transport(cluster, "node01")
+    assert isinstance(transport, SshTransport)
+    assert transport.sudo
 
 
 def test_up_makes_nothing_and_passes_when_all_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = {name: FakeTransport(name, {"true": ""}) for name in ("controller", "node01", "node02")}
-    monkeypatch.setattr(SshDriver, "transport", lambda self, config, node: fakes[node])
+    monkeypatch.setattr(SshDriver, "_new", lambda self, config, node: fakes[node])
     journal = Journal(tmp_path / "journal")
-    SshDriver().up(site(tmp_path), journal)
+    driver = SshDriver()
+    driver.up(site(tmp_path), journal)
     assert [[call.argv for call in fake.calls] for fake in fakes.values()] == [[("true",)]] * 3
-    assert all(fake.closed for fake in fakes.values())
+    # Who contacted a machine leaves the connection to who uses it first.
+    assert {name: driver.transport(site(tmp_path), name) for name in fakes} == fakes
+    assert not any(fake.closed for fake in fakes.values())
+    monkeypatch.undo()
+    assert isinstance(driver.transport(site(tmp_path), "node01"), SshTransport)
     assert journal.pending() == []
     assert SshDriver().secrets(site(tmp_path)) == ()
 
@@ -56,9 +70,11 @@ def test_up_names_every_machine_that_does_not_answer(tmp_path: Path, monkeypatch
         "node01": TransportError("node01", "10.99.0.11 port 2222: no route to host"),
         "node02": Result((), 126),
     }
-    monkeypatch.setattr(SshDriver, "transport", lambda self, config, node: FakeTransport(node, {"true": answers[node]}))
+    fakes = {name: FakeTransport(name, {"true": said}) for name, said in answers.items()}
+    monkeypatch.setattr(SshDriver, "_new", lambda self, config, node: fakes[node])
     with pytest.raises(TransportError) as caught:
         SshDriver().up(site(tmp_path), Journal(tmp_path / "journal"))
+    assert all(fake.closed for fake in fakes.values())
     assert caught.value.seen.startswith("2 of 3 machines do not answer")
     assert "node01: 10.99.0.11 port 2222: no route to host" in caught.value.seen
     assert "node02: `true` exited with 126" in caught.value.seen

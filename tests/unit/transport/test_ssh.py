@@ -15,6 +15,8 @@ from pytest_ai_how.shell import quote
 from pytest_ai_how.transport import SshTransport, Transport
 from pytest_ai_how.transport.command import Output
 from pytest_ai_how.transport.ssh_channel import KILL, Line, _number, as_user
+from pytest_ai_how.transport.ssh_connect import pinned
+from tests.sshd import keygen
 
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "busybox") if shutil.which(shell)]
 
@@ -92,3 +94,40 @@ def test_files_that_are_missing_are_named_before_connecting(tmp_path: Path) -> N
         f"node01: the key {key} to reach root@10.0.0.1:22 by does not exist\n  do: provide {key}"
     )
     transport.close()
+
+
+def test_only_the_keys_of_the_machine_are_taken_from_known_hosts(tmp_path: Path) -> None:
+    from paramiko.hostkeys import HostKeys
+
+    keys = [keygen(tmp_path / str(number)) for number in range(6)]
+    hashed = HostKeys.hash_host("[10.0.0.1]:2222")
+    lines = [
+        f"10.0.0.1,node01 {keys[0]} a comment",
+        f"node01 {keys[1]}",  # a second one of the same type, which paramiko does not look at
+        f"10.0.0.11 {keys[2]}",
+        f"{hashed} {keys[3]}",
+        f"@revoked 10.0.0.9 {keys[4]}",
+        f"#10.0.0.8 {keys[4]}",
+        f"* {keys[4]}",
+        "10.0.0.7 ssh-ed25519 !!!!",
+        "10.0.0.6",
+        "",
+    ]
+    path = tmp_path / "known_hosts"
+    path.write_text("\n".join(lines))
+
+    def known(name: str) -> list[str]:
+        return [f"{key.get_name()} {key.get_base64()}" for key in pinned(path, name)]
+
+    assert known("10.0.0.1") == [keys[0]]
+    assert known("node01") == [keys[0]]
+    assert known("10.0.0.11") == [keys[2]]
+    assert known("[10.0.0.1]:2222") == [keys[3]]
+    for name in ("10.0.0.6", "10.0.0.7", "10.0.0.8", "10.0.0.9", "10.0.0.10", "*", "@revoked", ""):
+        assert known(name) == ([keys[4]] if name == "*" else []), name
+    # paramiko takes the same, once it is spared what it fails on.
+    path.write_text("\n".join(line for line in lines if "!!!!" not in line and not line.startswith("@")))
+    theirs = HostKeys(str(path))
+    for name in ("10.0.0.1", "node01", "10.0.0.11", "[10.0.0.1]:2222", "10.0.0.9", "10.0.0.10"):
+        found = theirs.lookup(name) or {}
+        assert known(name) == [f"{type} {found[type].get_base64()}" for type in dict.fromkeys(found.keys())], name
