@@ -18,6 +18,8 @@ from ..phase6._slurm_units import await_node, usable
 
 pytestmark = [pytest.mark.requires("slurm", "shared-storage", "owned"), pytest.mark.exclusive, pytest.mark.disruptive]
 
+#: Seconds in which a node whose prolog fails is to be taken out: it is once slurmd has told slurmctld.
+DRAINS_WITHIN = 60.0
 FAILS = "#!/bin/sh\necho 'fails on purpose' >&2\nexit 1\n"
 
 
@@ -34,7 +36,7 @@ def test_failing_prolog(slurm: Slurm, facts: Facts, evidence: Evidence) -> None:
         try:
             with failing(node, prolog, evidence):
                 ids.append(submit(slurm, job))
-                drained = await_node(slurm, node.name, lambda seen: "DRAIN" in seen.states, "drained", 60)
+                drained = await_node(slurm, node.name, lambda seen: "DRAIN" in seen.states, "drained", DRAINS_WITHIN)
                 evidence.attach("the node whose prolog fails", str(drained))
                 assert "prolog" in drained.reason.lower(), (
                     f"{node.name}: drained for {drained.reason!r}; expected a reason that names the prolog"

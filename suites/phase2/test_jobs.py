@@ -24,6 +24,8 @@ pytestmark = pytest.mark.requires("slurm", "shared-storage")
 
 #: Where the epilog leaves why a job ended (role slurm-compute).
 DIAGNOSES = "/var/log/slurm/diagnosis"
+#: Seconds after slurmctld knows that a job has ended in which its epilog is to have ended, too.
+APPEARS_WITHIN = 15.0
 
 
 class Ending(NamedTuple):
@@ -72,7 +74,7 @@ def diagnosis(cluster: Cluster, run: Run, evidence: Evidence) -> Mapping[str, An
         # slurmctld may know that a job has ended before its epilog has.
         wait_for(
             lambda: node.run("test", "-s", path, check=False).ok,
-            within=15,
+            within=APPEARS_WITHIN,
             what=f"in possession of {path}",
             where=node.name,
             cure="read /var/log/slurm/epilog.log there",

@@ -17,6 +17,7 @@ from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.services.slurm import Slurm
 
 from .._machine import File, accounts, digest, files
+from ..phase6._containers import on_each
 from ..phase6._slurm_jobs import judged
 from ._alike import odd_one
 
@@ -71,8 +72,8 @@ class Decoded(NamedTuple):
 def test_all_pairs(slurm: Slurm, evidence: Evidence, run_id: str) -> None:
     """What each machine encodes each decodes, itself too, and refuses as expired when its life of a second is over."""
     machines = slurm.cluster.all
-    encoded = machines.map(partial(encode, evidence=evidence, run_id=run_id))
-    short = machines.map(partial(encode, evidence=evidence, run_id=run_id, life=1))
+    encoded = on_each(machines, partial(encode, evidence=evidence, run_id=run_id))
+    short = on_each(machines, partial(encode, evidence=evidence, run_id=run_id, life=1))
     for decoder, found in machines.map(partial(decode, credentials=encoded, mark=run_id)).items():
         evidence.attach(f"{decoder}: credentials of all", "\n".join(f"{name}: {one}" for name, one in found.items()))
         for encoder, one in found.items():

@@ -162,3 +162,16 @@ def test_a_check_gets_values_and_leaves_evidence() -> None:
     assert (first.name, second.name) == ("the kernel's release",) * 2
     assert "node01$ uname -r" in first.content
     assert "uname: broken" in second.content
+
+
+def test_what_needs_a_service_is_not_read_before_it_is_ready() -> None:
+    counting = Counting("node01")
+    (config,) = [one for one in load_config("local").nodes if one.name == "node01"]
+    early, late = KERNEL, Fact("what a daemon says", ("echo", "up"), str, after="slurm")
+    also = Fact("what it says, too", ("echo", "up, too"), str, after="slurm")
+    readings = Readings([Node(config, counting)], (early, late, also))
+    readings.results(early)
+    assert counting.trips == 1
+    assert late.of(readings.results(late)["node01"]) == "up"
+    readings.results(also)
+    assert counting.trips == 2

@@ -49,6 +49,20 @@ def test_it_sees_what_all_others_came_to(site: Site, workers: str) -> None:
     assert closing["started"] + closing["seconds"] == max(ends)
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_it_knows_when_something_was_broken_on_purpose(site: Site, workers: str) -> None:
+    site.test(
+        OTHERS + "@pytest.mark.disruptive\ndef test_marked(evidence):\n    time.sleep(0.3)\n"
+        '@pytest.mark.check("SLU-51")\n@pytest.mark.closing\ndef test_closing(broken_times, run_started, evidence):\n'
+        "    evidence.attach('seen', 'x')\n"
+        "    names = sorted(name.partition('::')[2] for _, _, name in broken_times)\n"
+        "    late = all(run_started <= start <= end - 0.2 for start, end, _ in broken_times)\n"
+        "    assert False, f'{names} {late} {time.time() - run_started < 60}'\n"
+    )
+    found = site.run("-n", workers)
+    assert found.reason("test_closing").startswith("['test_disruptive', 'test_marked'] True True"), found.text
+
+
 def test_it_hears_of_a_test_whose_worker_died(site: Site) -> None:
     site.test(CLOSING + '@pytest.mark.check("SLU-12")\ndef test_death():\n    os.kill(os.getpid(), signal.SIGKILL)\n')
     found = site.run("-n2")

@@ -45,6 +45,7 @@ class FakeJob:
     array: tuple[int, int] | None = None
     workdir: str = FOLDER
     start_seen: tuple[int, ...] = ()
+    restarts: int = 0
 
     @property
     def number(self) -> str:
@@ -70,6 +71,7 @@ class FakeJob:
             "submit_time": number(submit),
             "start_time": number(begun if start is None else start),
             "end_time": number(end),
+            "restart_cnt": self.restarts,
             "array_job_id": number(array[0] or 0),
             "array_task_id": number(array[1]) if self.array else {"set": False, "number": 0},
         }
