@@ -125,6 +125,17 @@ class Limits(Mapping[str, Limit]):
             raise CatalogueError(self.where(metric), seen, expected=limit.unit, cure="measure in the declared unit")
         return limit
 
+    def minimum(self, metric: str, unit: str) -> float:
+        """The least that is good of ``metric``, for checks that do as much as is asked for.
+
+        Raises :class:`CatalogueError` where the limit asks for nothing.
+        """
+        gate = self.require(metric, unit).gate
+        if gate is None or not gate.min:
+            seen = f"{metric} has no minimum, so nobody knows how much to do"
+            raise CatalogueError(self.where(metric), seen, expected="gate: {min: …}")
+        return gate.min
+
     def judge(self, metric: str, value: float, unit: str, *, ceiling: float | None = None) -> Judgement:
         """Judge one value; ``ceiling`` is the limit's ``of`` metric, measured in the same run, in the same unit.
 

@@ -16,6 +16,7 @@ from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.bootstrap import APT_OPTIONS, explain, preferences, suites
 from pytest_ai_how.image.definitions import Definition
 from pytest_ai_how.image.host import KEYRING
+from pytest_ai_how.image.origin import Elsewhere
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.shell import Result
 
@@ -25,27 +26,32 @@ _POLICY = "#!/bin/sh\nexit 101\n"
 
 @dataclass(frozen=True)
 class Apt:
-    """apt with its state in ``folder``; :meth:`open` makes one. Its errors are ImageErrors that name the cause."""
+    """apt with its state in ``folder``; :meth:`open` makes one. Its errors are ImageErrors that name the cause.
+
+    ``extra`` is the source of what Debian's ``mirror`` lacks.
+    """
 
     folder: Path
     definition: Definition
     mirror: str
     sandbox: Sandbox
+    extra: Elsewhere | None = None
 
     @classmethod
     def open(
-        cls, definition: Definition, folder: Path, mirror: str, sandbox: Sandbox, extra: Sequence[str] = ()
+        cls, definition: Definition, folder: Path, mirror: str, sandbox: Sandbox, extra: Elsewhere | None = None
     ) -> Apt:
-        """Read the lists of ``mirror`` for the suites of ``definition``, and of the ``extra`` sources.list(5) lines."""
+        """Read the lists of ``mirror`` for the suites of ``definition``, and those of the source ``extra``."""
         for part in ("lists/partial", "archives/partial", "files"):
             (folder / part).mkdir(parents=True)
         components = " ".join(definition.versions.components)
         debian = (f"deb [signed-by={KEYRING}] {mirror} {suite} {components}" for suite in suites(definition))
-        (folder / "sources.list").write_text("".join(f"{line}\n" for line in (*debian, *extra)))
+        lines = (*debian, extra.line) if extra else debian
+        (folder / "sources.list").write_text("".join(f"{line}\n" for line in lines))
         (folder / "preferences").write_text(preferences(definition))
         (folder / "status").touch()
         (folder / "apt.conf").write_text("".join(f"{option};\n" for option in _settings(folder)))
-        apt = cls(folder, definition, mirror, sandbox)
+        apt = cls(folder, definition, mirror, sandbox, extra)
         apt._run("apt-get", "--error-on=any", "update")
         return apt
 
@@ -116,7 +122,7 @@ class Apt:
         try:
             return self.sandbox.run(argv, root=root, env=env, keep=None)
         except CommandError as error:
-            raise explain(error.result, self.definition.name, self.folder, self.mirror) from error
+            raise explain(error.result, self.definition.name, self.folder, self.mirror, self.extra) from error
 
 
 def _settings(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.definitions import Definition
 from pytest_ai_how.image.host import KEYRING, free_bytes, mib
 from pytest_ai_how.image.mirror import VARIABLE
+from pytest_ai_how.image.origin import Elsewhere
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.progress import Progress
 from pytest_ai_how.shell import Result, quote
@@ -123,8 +124,8 @@ def milestones(say: Callable[[str], None]) -> Callable[[str], None]:
     return line
 
 
-def explain(result: Result, name: str, folder: Path, mirror: str) -> ImageError:
-    """The one cause among all that a failed mmdebstrap, apt-get or dpkg has said."""
+def explain(result: Result, name: str, folder: Path, mirror: str, extra: Elsewhere | None = None) -> ImageError:
+    """The one cause among all that a failed mmdebstrap, apt-get or dpkg has said; ``extra`` was a source beside it."""
     lines = result.stdout.splitlines()
     kind = next((kind for pattern, kind in _REASONS if any(re.search(pattern, line) for line in lines)), "")
     # E: and Err: are apt's and mmdebstrap's own; the last line of mmdebstrap says only that apt failed.
@@ -132,6 +133,8 @@ def explain(result: Result, name: str, folder: Path, mirror: str) -> ImageError:
     last = " | ".join(dict.fromkeys(line.strip() for line in said[-6:]))
     if kind == "disk":
         return disk_full(name, folder)
+    if extra and (kind == "packages" or (kind and any(extra.where in line for line in said))):
+        return _explain_extra(kind, name, mirror, extra, last)
     if kind == "mirror":
         return ImageError(
             mirror,
@@ -148,6 +151,21 @@ def explain(result: Result, name: str, folder: Path, mirror: str) -> ImageError:
         cure = "correct the role's packages or configs/versions.yaml, or set AI_HOW_MIRROR to a complete mirror"
         return ImageError(f"{name} image", f"the mirror {mirror} lacks packages: {last}", cure=cure)
     return ImageError(f"{name} image", f"{result.argv[0]} exited with {result.returncode}: {last}")
+
+
+def _explain_extra(kind: str, name: str, mirror: str, extra: Elsewhere, last: str) -> ImageError:
+    """As :func:`explain`, for the source that the cluster's YAML names (``storage.beegfs.packages``)."""
+    if kind == "keys":
+        cure = "name the key of who signs it in the cluster's YAML: storage.beegfs.packages"
+        return ImageError(extra.key, f"does not vouch for what {extra.where} gave: {last}", cure=cure)
+    if kind == "mirror":
+        cure = "check that it answers, or name another one in the cluster's YAML: storage.beegfs.packages"
+        return ImageError(extra.where, f"did not give what the {name} image needs: {last}", cure=cure)
+    return ImageError(
+        f"{name} image",
+        f"neither {extra.where} nor the mirror {mirror} has packages that it needs: {last}",
+        cure="complete the packages there, or name another source in the cluster's YAML: storage.beegfs.packages",
+    )
 
 
 def disk_full(name: str, folder: Path) -> ImageError:

@@ -23,7 +23,7 @@ from pytest_ai_how.image.dkms import BuiltModule, build_modules
 from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, check_disk, check_host, mib
 from pytest_ai_how.image.kernel import Kernel, add_kernel, initramfs
 from pytest_ai_how.image.mirror import find_mirror
-from pytest_ai_how.image.origin import source_lines
+from pytest_ai_how.image.origin import elsewhere
 from pytest_ai_how.image.recipe import digest_of, recipe
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.sif import LABEL, convert, label
@@ -171,9 +171,9 @@ class Builder:
         # Blocks are shared where the file system can; written to is only the copy.
         sandbox.run(["cp", "--archive", "--reflink=auto", str(base.path), str(root)])
         progress.say(subject, "reading the package lists")
-        extra: list[str] = []
+        extra = None
         if self.origin and definition.spec.origin:
-            extra = source_lines(definition.name, self.origin, place / "origin", sandbox)
+            extra = elsewhere(definition.name, self.origin, place / "origin", sandbox)
         apt = Apt.open(definition, place / "apt", self.mirror or find_mirror(), sandbox, extra)
         if definition.packages:
             progress.say(subject, f"installing {', '.join(definition.packages)}")

@@ -7,6 +7,7 @@ there may as well change the YAML. A repository or a mirror of one is trusted on
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,21 @@ from pytest_ai_how.image.sandbox import Sandbox
 _CURE = "name it in the cluster's YAML: storage.beegfs.packages"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A source of packages beside Debian's mirror, as apt is told.
+
+    ``line`` is its line of sources.list(5), ``where`` the folder or URL that the YAML names, ``key`` the file with the
+    key that signs it; a folder has none.
+    """
+
+    line: str
+    where: str
+    key: str = ""
+
+
 def identity(name: str, origin: PackageSource | None) -> dict[str, Any]:
-    """What the image ``name`` takes from ``origin``, as plain data. Raises ImageError as :func:`source_lines` does."""
+    """What the image ``name`` takes from ``origin``, as plain data. Raises ImageError as :func:`elsewhere` does."""
     if origin is None:
         raise ImageError(
             f"{name} image", "needs packages that Debian lacks, from a source that is not named", cure=_CURE
@@ -29,17 +43,17 @@ def identity(name: str, origin: PackageSource | None) -> dict[str, Any]:
     return {"line": line, "key": _sha256(key)}
 
 
-def source_lines(name: str, origin: PackageSource, place: Path, sandbox: Sandbox) -> list[str]:
-    """The lines of sources.list(5) for ``origin``; the index of a folder is written into ``place``.
+def elsewhere(name: str, origin: PackageSource, place: Path, sandbox: Sandbox) -> Elsewhere:
+    """``origin`` as apt is told; the index of a folder is written into ``place``.
 
     Raises ImageError when the folder holds no package, or the key cannot be read.
     """
     if origin.folder is not None:
         index(debs(origin.folder), place, sandbox)
-        return [f"deb [trusted=yes] copy:{place} ./"]
+        return Elsewhere(f"deb [trusted=yes] copy:{place} ./", origin.folder)
     line, key = _line(name, origin)
     _sha256(key)
-    return [line.replace("deb ", f"deb [signed-by={key}] ", 1)]
+    return Elsewhere(line.replace("deb ", f"deb [signed-by={key}] ", 1), line.split()[1], str(key))
 
 
 def debs(folder: str) -> list[Path]:

@@ -26,7 +26,7 @@ class Measurements:
     """
 
     def __init__(self, limits: Limits, evidence: Evidence | None = None) -> None:
-        self._limits, self._evidence = limits, evidence
+        self.limits, self._evidence = limits, evidence
         self._items: list[Measurement] = []
 
     @property
@@ -44,14 +44,14 @@ class Measurements:
         :class:`InvalidMeasurement` for what cannot be true, and :class:`CatalogueError` for an unknown metric,
         another unit, or a limit that needs a ceiling that nobody measured.
         """
-        limit = self._limits.require(metric, unit)
+        limit = self.limits.require(metric, unit)
         if ceiling is None and limit.of:
             ceiling = self._measured(limit.of, node)
         figure = Measurement(metric=metric, value=value, unit=unit, node=node, ceiling=ceiling, samples=samples)
         self._items.append(figure)
         if nothing := _nothing(value, unit, samples):
             self._refuse(figure, nothing)
-        judgement = self._limits.judge(metric, value, unit, ceiling=ceiling)
+        judgement = self.limits.judge(metric, value, unit, ceiling=ceiling)
         self._items[-1] = judged = _judged(figure, judgement)
         if judgement.invalid:
             raise InvalidMeasurement(self._message(judged))
@@ -66,13 +66,13 @@ class Measurements:
 
         Raises :class:`InvalidMeasurement` unless it is a finite number above zero.
         """
-        limit = self._limits.require(metric, unit)
+        limit = self.limits.require(metric, unit)
         figure = Measurement(
             metric=metric,
             value=value,
             unit=unit,
             node=node,
-            where=self._limits.where(metric),
+            where=self.limits.where(metric),
             source=limit.source,
             verdict="ceiling",
         )

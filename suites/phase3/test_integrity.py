@@ -64,10 +64,7 @@ def test_integrity(storage: Storage, scratch: str, evidence: Evidence, measure: 
 
 def volume(limits: Limits) -> int:
     """How many bytes the limits ask for."""
-    gate = limits.require(VOLUME, "MiB").gate
-    asked = gate.min if gate else None
-    assert asked, f"{limits.where(VOLUME)}: {VOLUME} has no minimum, so nobody knows how much to write"
-    return round(asked) * MIB
+    return round(limits.minimum(VOLUME, "MiB")) * MIB
 
 
 def write_random(node: Node, path: str, size: int) -> Result:

@@ -52,8 +52,8 @@ POSIX: dict[str, object] = {
 PATIENCE = 30.0
 #: Seconds for all of that; each lock is a word with a server, and an emulated machine takes a minute.
 TOGETHER = 240.0
-#: How often each node appends a record, or counts one up.
-TIMES = {"append": 200, "flock": 100, "lockf": 100}
+#: How often each node appends a record, or counts one up: to count takes ten words with servers, while others wait.
+TIMES = {"append": 200, "flock": 30, "lockf": 30}
 #: The folders that jobs and tools rely on, below the mount: mode, and group (None: root's).
 FOLDERS: dict[str, tuple[int, str]] = {
     "datasets": (0o775, "{user}"),

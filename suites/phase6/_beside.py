@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pytest_ai_how.limits import Limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.storage import Bare, Storage
 from pytest_ai_how.services.storage.fio import (
@@ -18,6 +19,8 @@ from pytest_ai_how.shell import Result
 
 #: Odd, so that there is a pass in the middle.
 PASSES = 3
+#: How long one of them lasts, seconds.
+LASTS = "storage.pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,14 @@ class Compared:
         """Attach every fio report behind it."""
         for result in self.results:
             evidence.result(result)
+
+
+def timed(job: FioJob, limits: Limits) -> FioJob:
+    """``job``, if it has a time, for as long as the limits ask a pass to last.
+
+    Emulated machines begin a job seconds apart: only in a longer one do they work at the same time.
+    """
+    return replace(job, seconds=limits.minimum(LASTS, "s")) if job.seconds else job
 
 
 def beside_the_medium(storage: Storage, scratch: str, job: FioJob) -> Compared:

@@ -29,7 +29,7 @@ from pytest_ai_how.services.storage.fio import (
 )
 from pytest_ai_how.shell import Result
 
-from ._beside import PASSES, Compared, beside_the_medium, metadata_beside_the_medium, raw_medium
+from ._beside import PASSES, Compared, beside_the_medium, metadata_beside_the_medium, raw_medium, timed
 from ._chain import Chain, layers
 
 pytestmark = [
@@ -43,10 +43,11 @@ Reports = Mapping[str, tuple[FioReport, Result]]
 #: What the baseline is of: the share of the bare medium that reads reach.
 FRACTION = "storage.seq_read.fraction"
 
-WRITE = FioJob("seq-write", "", rw="write", seconds=0.7)
-READ = FioJob("seq-read", "", rw="read", seconds=0.7)
-RANDOM_READ = FioJob("random-read", "", rw="randread", block_kib=4, size_mib=64, seconds=0.5)
-RANDOM_WRITE = FioJob("random-write", "", rw="randwrite", block_kib=4, size_mib=64, seconds=0.5)
+# How many seconds those with a time last, the limits say.
+WRITE = FioJob("seq-write", "", rw="write", seconds=1)
+READ = FioJob("seq-read", "", rw="read", seconds=1)
+RANDOM_READ = FioJob("random-read", "", rw="randread", block_kib=4, size_mib=64, seconds=1)
+RANDOM_WRITE = FioJob("random-write", "", rw="randwrite", block_kib=4, size_mib=64, seconds=1)
 SMALL_FILES = FioJob("small-files", "", rw="write", block_kib=4, size_mib=2, files=500)
 METADATA = MetadataJob("", files=500)
 CHECKPOINT = FioJob("checkpoint", "", rw="write", block_kib=4096, size_mib=256)
@@ -54,15 +55,15 @@ DATA_LOADER = FioJob("data-loader", "", rw="randread", block_kib=128, size_mib=6
 
 
 @pytest.fixture(scope="module")
-def writing(storage: Storage, scratch: str) -> Compared:
+def writing(storage: Storage, scratch: str, limits: Limits) -> Compared:
     """All compute nodes write at once; measured once for all checks that judge it."""
-    return beside_the_medium(storage, scratch, WRITE)
+    return beside_the_medium(storage, scratch, timed(WRITE, limits))
 
 
 @pytest.fixture(scope="module")
-def reading(storage: Storage, scratch: str) -> Compared:
+def reading(storage: Storage, scratch: str, limits: Limits) -> Compared:
     """All compute nodes read at once past the page cache; measured once for all checks that judge it."""
-    return beside_the_medium(storage, scratch, READ)
+    return beside_the_medium(storage, scratch, timed(READ, limits))
 
 
 def typical_of_one_node(storage: Storage, scratch: str, job: FioJob, evidence: Evidence) -> FioReport:
@@ -153,9 +154,10 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
     nodes = storage.cluster.on("compute").names
     assert len(nodes) > 1, f"{storage.cluster.name}: one compute node; scaling needs at least two"
     writing.attach(evidence)
-    alone = typical_of_one_node(storage, scratch, WRITE, evidence).mib_per_second
+    job = timed(WRITE, measure.limits)
+    alone = typical_of_one_node(storage, scratch, job, evidence).mib_per_second
     reached = {1: alone}
-    reached |= {some: typical_of_some(storage, scratch, WRITE, some, evidence) for some in range(2, len(nodes))}
+    reached |= {some: typical_of_some(storage, scratch, job, some, evidence) for some in range(2, len(nodes))}
     reached[len(nodes)] = writing.reached
     curve = (f"{some} nodes: {rate:.1f} MiB/s, {rate / (some * alone):.2f} of linear" for some, rate in reached.items())
     evidence.attach("scaling over nodes", "\n".join([*curve, f"the medium: {writing.ceiling:.1f} MiB/s"]))
@@ -167,13 +169,13 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
 @pytest.mark.check("STO-18")
 def test_no_layer_slows_writing(chain: Chain, evidence: Evidence, measure: Measurements) -> None:
     """Disk, target, shared file system, container: each layer writes what the limits ask for of the one below it."""
-    chain.judge(WRITE, evidence, measure)
+    chain.judge(timed(WRITE, measure.limits), evidence, measure)
 
 
 @pytest.mark.check("STO-19")
 def test_no_layer_slows_reading(chain: Chain, evidence: Evidence, measure: Measurements) -> None:
     """As :func:`test_no_layer_slows_writing`, for reads past all caches."""
-    chain.judge(READ, evidence, measure)
+    chain.judge(timed(READ, measure.limits), evidence, measure)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_small_io(
     storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, baseline: Baseline, job: FioJob
 ) -> None:
     """4 KiB random I/O and 4 KiB files of one node, recorded, and compared with what this host gave before."""
-    report = typical_of_one_node(storage, scratch, job, evidence)
+    report = typical_of_one_node(storage, scratch, timed(job, measure.limits), evidence)
     metric = f"storage.{job.name.replace('-', '_')}"
     measure(metric, report.operations_per_second, "ops/s", node=report.node)
     against_baseline(metric, report.operations_per_second, report.node, measure, baseline)
@@ -219,7 +221,7 @@ def test_faster_than_one_directory(
     """BeeGFS over all nodes against what the disk below gives one directory of one machine."""
     reading.attach(evidence)
     medium = storage.disk or raw_medium(storage)
-    single, result = medium.measure(replace(READ, directory=medium.directory))
+    single, result = medium.measure(replace(timed(READ, measure.limits), directory=medium.directory))
     evidence.result(result)
     measure("storage.vs_single_directory", reading.reached / single.mib_per_second, "fraction", node=single.node)
 
@@ -247,7 +249,10 @@ def test_measurement_is_sound(
         f"{direct.node}: fio saw no block device below {storage.mount}, so nothing confirms its figures"
     )
     assert not (wrong := claimed_but_not_moved(direct)), f"{wrong}: direct I/O is not direct there"
-    [cached] = attach(evidence, storage.fan_out([direct.node], scratch, replace(READ, cached=True)))
+    from_memory = replace(timed(READ, limits), cached=True)
+    # The first brings the file into memory, on BeeGFS into that of its servers, and moves it once for that.
+    storage.fan_out([direct.node], scratch, from_memory)
+    [cached] = attach(evidence, storage.fan_out([direct.node], scratch, from_memory))
     judged = limits.judge("storage.seq_read", cached.mib_per_second, "MiB/s", ceiling=reading.ceiling)
     found_out = claimed_but_not_moved(cached) or (judged.reason if judged.invalid else "")
     evidence.attach("judgement of a read from memory", found_out or f"not noticed: {judged}")
@@ -263,7 +268,7 @@ def test_measurement_is_sound(
 def test_virtiofs(storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, job: FioJob) -> None:
     """Each node alone through its virtiofs mount."""
     for node in storage.cluster.on("compute").names:
-        [report] = attach(evidence, storage.fan_out([node], scratch, job))
+        [report] = attach(evidence, storage.fan_out([node], scratch, timed(job, measure.limits)))
         measure(f"storage.virtiofs.{job.name.replace('-', '_')}", report.mib_per_second, "MiB/s", node=node)
 
 
@@ -273,7 +278,7 @@ def test_training_load(
     storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, baseline: Baseline, job: FioJob
 ) -> None:
     """A checkpoint written in one piece with fsync, and four loader processes reading samples at random."""
-    report = typical_of_one_node(storage, scratch, job, evidence)
+    report = typical_of_one_node(storage, scratch, timed(job, measure.limits), evidence)
     metric = f"storage.{job.name.replace('-', '_')}"
     measure(metric, report.mib_per_second, "MiB/s", node=report.node)
     against_baseline(metric, report.mib_per_second, report.node, measure, baseline)

@@ -13,7 +13,7 @@ from pytest_ai_how.config.storage import AptMirror, AptRepository, PackageSource
 from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.apt import Apt
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.image.origin import debs, identity, source_lines
+from pytest_ai_how.image.origin import Elsewhere, debs, elsewhere, identity
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.shell import Result
 
@@ -37,13 +37,13 @@ class Recorded(Sandbox):
         return result
 
 
-def opened(source: Source, tmp_path: Path, sandbox: Recorded, *extra: str) -> Apt:
+def opened(source: Source, tmp_path: Path, sandbox: Recorded, extra: Elsewhere | None = None) -> Apt:
     return Apt.open(source.define("vm"), tmp_path / "apt", MIRROR, sandbox, extra)
 
 
 def test_it_knows_nothing_of_this_machines_packages_and_sources(disk_source: Source, tmp_path: Path) -> None:
     sandbox = Recorded()
-    opened(disk_source, tmp_path, sandbox, "deb [trusted=yes] file:/extra ./")
+    opened(disk_source, tmp_path, sandbox, Elsewhere("deb [trusted=yes] copy:/extra ./", "/extra"))
     assert sandbox.argvs == [(("apt-get", "--error-on=any", "update"), None)]
     settings = (tmp_path / "apt/apt.conf").read_text()
     for part in ("main", "parts", "sourceparts", "preferencesparts"):
@@ -52,7 +52,7 @@ def test_it_knows_nothing_of_this_machines_packages_and_sources(disk_source: Sou
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     assert (tmp_path / "apt/sources.list").read_text().splitlines() == [
         f"deb [signed-by={keyring}] {MIRROR} trixie main",
-        "deb [trusted=yes] file:/extra ./",
+        "deb [trusted=yes] copy:/extra ./",
     ]
 
 
@@ -73,6 +73,36 @@ def test_a_failure_names_its_cause_and_the_mirror(disk_source: Source, tmp_path:
     sandbox.fails = "dpkg: error processing package x (--install):"
     with pytest.raises(ImageError, match="vm image: dpkg-deb exited with 100: dpkg: error processing package x"):
         apt.unpack([tmp_path / "x.deb"], tmp_path)
+
+
+URL = "http://packages.example.org/beegfs"
+REFUSED = f"Err:4 {URL} stable InRelease\nE: Failed to fetch {URL}/dists/stable/InRelease  Could not connect to it\n"
+# apt 2.6.1
+UNSIGNED = (
+    f"Err:4 {URL} stable InRelease\n"
+    "  The following signatures couldn't be verified because the public key is not available: NO_PUBKEY 0FD9\n"
+    f"E: The repository '{URL} stable InRelease' is not signed.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (REFUSED, rf"{URL}: did not give what the vm image needs: Err:4 .*\n  do: .*storage\.beegfs\.packages"),
+        (UNSIGNED, rf"/key\.asc: does not vouch for what {URL} gave: .*\n  do: .*storage\.beegfs\.packages"),
+        (
+            "E: Unable to locate package beegfs-meta",
+            rf"vm image: neither {URL} nor the mirror {MIRROR} has packages that it needs: E: Unable .*beegfs-meta",
+        ),
+        (REFUSED.replace(URL, MIRROR), f"{MIRROR}: the mirror did not give what the vm image needs"),
+    ],
+)
+def test_a_failure_names_the_source_that_failed(disk_source: Source, tmp_path: Path, said: str, reason: str) -> None:
+    sandbox = Recorded()
+    apt = opened(disk_source, tmp_path, sandbox, Elsewhere(f"deb {URL} stable non-free", URL, "/key.asc"))
+    sandbox.fails = said
+    with pytest.raises(ImageError, match=f"^{reason}"):
+        apt.download(["beegfs-meta"])
 
 
 def test_what_is_installed_is_installed_inside_and_starts_nothing(disk_source: Source, tmp_path: Path) -> None:
@@ -126,7 +156,8 @@ def test_a_folder_becomes_a_repository_with_an_index(package: Path, tmp_path: Pa
             said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
             return Result(tuple(argv), 0, said)
 
-    assert source_lines("vm", origin, tmp_path / "index", Control()) == [f"deb [trusted=yes] copy:{tmp_path}/index ./"]
+    found = elsewhere("vm", origin, tmp_path / "index", Control())
+    assert found == Elsewhere(f"deb [trusted=yes] copy:{tmp_path}/index ./", str(package.parent))
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
     stanza = (tmp_path / "index/Packages").read_text()
     assert stanza.startswith("Package: beegfs-common\nVersion: 7.4.7\n")
@@ -144,11 +175,13 @@ def test_a_repository_is_trusted_as_far_as_its_key_signs(tmp_path: Path) -> None
         mirror=AptMirror(url="https://packages.example.org/beegfs_8.1", suite="trixie", key=str(key))
     )
     for origin in (repository, mirror):
-        assert source_lines("vm", origin, tmp_path, Recorded()) == [line.replace("deb ", f"deb [signed-by={key}] ")]
+        found = elsewhere("vm", origin, tmp_path, Recorded())
+        assert found.line == line.replace("deb ", f"deb [signed-by={key}] ")
+        assert (found.where, found.key) == ("https://packages.example.org/beegfs_8.1", str(key))
         assert identity("vm", origin) == {"line": line, "key": hashlib.sha256(b"key").hexdigest()}
     key.unlink()
     with pytest.raises(ImageError, match=r"key\.gpg: cannot be read: No such file(.|\n)*storage\.beegfs\.packages"):
-        source_lines("vm", repository, tmp_path, Recorded())
+        elsewhere("vm", repository, tmp_path, Recorded())
 
 
 def test_an_empty_folder_and_none_are_named(tmp_path: Path) -> None:
