@@ -130,11 +130,19 @@ class Limits(Mapping[str, Limit]):
 
         Raises :class:`CatalogueError` where the limit asks for nothing.
         """
+        return self._edge(metric, unit, "min")
+
+    def maximum(self, metric: str, unit: str) -> float:
+        """The most that is good of ``metric``, for checks that wait for as long as is allowed. Raises as above."""
+        return self._edge(metric, unit, "max")
+
+    def _edge(self, metric: str, unit: str, side: Literal["min", "max"]) -> float:
         gate = self.require(metric, unit).gate
-        if gate is None or not gate.min:
-            seen = f"{metric} has no minimum, so nobody knows how much to do"
-            raise CatalogueError(self.where(metric), seen, expected="gate: {min: …}")
-        return gate.min
+        edge: float | None = getattr(gate, side, None)
+        if edge is None:
+            seen = f"{metric} has no {side}, so nobody knows how much to do"
+            raise CatalogueError(self.where(metric), seen, expected=f"gate: {{{side}: …}}")
+        return edge
 
     def judge(self, metric: str, value: float, unit: str, *, ceiling: float | None = None) -> Judgement:
         """Judge one value; ``ceiling`` is the limit's ``of`` metric, measured in the same run, in the same unit.

@@ -84,6 +84,10 @@ class Stream:
         gaps = [later - earlier for earlier, later in pairwise(ends)]
         return max(gaps, default=float("inf"))
 
+    def longest(self) -> float:
+        """The longest that one attempt to write took until the program had its answer, in seconds."""
+        return max((line.at - line.begun for line in self.written()), default=float("inf"))
+
     def since_last(self) -> float:
         """Seconds since the last block was written, by the writer's clock."""
         now = float(self.writer.run("date", "+%s.%N").stdout)

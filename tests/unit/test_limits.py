@@ -133,6 +133,16 @@ def test_fraction_without_its_ceiling(limits: Limits) -> None:
         limits.judge("disk.write", 60.0, "MiB/s")
 
 
+def test_how_much_is_to_be_done_is_an_edge_of_what_is_good() -> None:
+    local = load_limits("local")
+    assert local.minimum("storage.integrity_volume", "MiB") == 954
+    assert local.maximum("storage.stall.node", "s") == 180
+    with pytest.raises(CatalogueError, match=r"storage\.visibility has no min, so nobody knows how much to do"):
+        local.minimum("storage.visibility", "s")
+    with pytest.raises(CatalogueError, match=r"storage\.random_read has no max, so nobody knows"):
+        local.maximum("storage.random_read", "ops/s")
+
+
 def test_membership_does_not_raise(limits: Limits) -> None:
     assert "job.start" in limits
     assert "nothing.known" not in limits

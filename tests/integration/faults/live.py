@@ -123,19 +123,7 @@ class Live:
             if "scratch" in wanted:
                 known["scratch"] = known["storage"].scratch(known["run_id"])
                 stack.callback(known["storage"].discard, known["scratch"])
-            return self._verdict(check, {name: known[name] for name in wanted}, evidence)
-
-    def _verdict(self, check: Check, wanted: dict[str, Any], evidence: Evidence) -> Verdict:
-        try:
-            check(**wanted)
-        except LimitExceeded as error:
-            return Verdict("figure", str(error))
-        except AssertionError as error:
-            return Verdict("red", str(error))
-        except Exception as error:  # noqa: BLE001  whatever else a check raises is "broken", and that is a verdict
-            return Verdict("broken", f"{error}")
-        assert evidence.samples, f"{check.__name__} is green and attached no evidence"
-        return Verdict("green")
+            return verdict_of(check, {name: known[name] for name in wanted}, evidence)
 
     def settle(self) -> None:
         """Do what an administrator does after a fault is mended, and wait until all nodes are idle, with no reason set.
@@ -156,6 +144,20 @@ class Live:
 
         # Slurm asks a node whose word it missed again only after a while.
         wait_for(settled, within=120.0, what="idle again", where=NAME, at_most=0.2, last_seen=lambda: seen)
+
+
+def verdict_of(check: Check, wanted: dict[str, Any], evidence: Evidence) -> Verdict:
+    """Call a check with what it wants, and say what came of it, as the plugin would."""
+    try:
+        check(**wanted)
+    except LimitExceeded as error:
+        return Verdict("figure", str(error))
+    except AssertionError as error:
+        return Verdict("red", str(error))
+    except Exception as error:  # noqa: BLE001  whatever else a check raises is "broken", and that is a verdict
+        return Verdict("broken", f"{error}")
+    assert evidence.samples, f"{check} is green and attached no evidence"
+    return Verdict("green")
 
 
 @contextmanager

@@ -44,8 +44,8 @@ def new_measure(evidence: Evidence | None = None) -> Measurements:
 class Flow:
     """A stream as its logs tell it: a block each quarter of a second by the writer's clock.
 
-    Each look at the log of the writer finds ``step`` more blocks, until ``ends``; before block ``gap[0]`` nothing was
-    written for ``gap[1]`` seconds; ``errors`` are told beside the blocks of these numbers, ``damaged`` by the verifier.
+    Each look at the log of the writer finds ``step`` more blocks, until ``ends``; block ``gap[0]`` took ``gap[1]``
+    seconds to be written; ``errors`` are told beside the blocks of these numbers, ``damaged`` by the verifier.
     """
 
     step: int = 4
@@ -69,7 +69,8 @@ class Flow:
         for block in range(self.blocks):
             if block in self.errors:
                 lines.append({"n": block, "begun": self.at(block), "at": self.at(block), "error": self.errors[block]})
-            lines.append({"n": block, "begun": self.at(block), "at": self.at(block), "error": ""})
+            begun = self.at(block - 1) if block == self.gap[0] else self.at(block)
+            lines.append({"n": block, "begun": begun, "at": self.at(block), "error": ""})
         return "".join(json.dumps(line) + "\n" for line in lines)
 
     def verify_log(self, argv: tuple[str, ...]) -> str:

@@ -94,6 +94,12 @@ def reading(*args: Any, **kwargs: Any) -> task041.Compared:
     return task041.beside_the_medium(storage(*args, **kwargs), SCRATCH, task041.READ)
 
 
+def test_a_pass_lasts_as_long_as_the_limits_ask() -> None:
+    local, beegfs = load_limits("local"), load_limits("beegfs")
+    assert [task041.timed(task041.WRITE, limits).seconds for limits in (local, beegfs)] == [0.7, 4]
+    assert task041.timed(task041.CHECKPOINT, beegfs) == task041.CHECKPOINT
+
+
 @pytest.mark.seen_to_fail("STO-18")
 def test_a_slow_write_is_red(evidence: Evidence, measure: Measurements) -> None:
     task041.test_sequential_write(writing({"seq-write": 200}), evidence, measure)
