@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.bootstrap import APT_OPTIONS, explain, preferences, suites
 from pytest_ai_how.image.definitions import Definition
+from pytest_ai_how.image.family import check_family
 from pytest_ai_how.image.host import KEYRING
 from pytest_ai_how.image.origin import Elsewhere
 from pytest_ai_how.image.sandbox import Sandbox
@@ -82,7 +83,11 @@ class Apt:
         self._run("apt-get", "--simulate", "install", *packages)
 
     def install(self, root: Path, packages: Sequence[str]) -> None:
-        """Install ``packages`` into ``root``, with all that they depend on and that is not there yet."""
+        """Install ``packages`` into ``root``, with all that they depend on and that is not there yet.
+
+        What is there is left as it is and fetched from nowhere. Only a root of Debian's family is taken.
+        """
+        check_family(root)
         shutil.copyfile(root / "var/lib/dpkg/status", self.folder / "status")
         self._run("apt-get", "--yes", "--download-only", "install", *packages)
         archives = sorted((self.folder / "archives").glob("*.deb"))

@@ -11,17 +11,26 @@ from pytest_ai_how.image.definitions import Definition
 from pytest_ai_how.image.models import PackageVersion
 from pytest_ai_how.image.sandbox import Sandbox
 
+#: dpkg-query (1.22): a line for each package that it knows.
+QUERY = ("dpkg-query", "--show", "--showformat=${Package}\\t${Version}\\t${db:Status-Status}\\n")
+
 
 def installed(root: Path, sandbox: Sandbox) -> dict[str, str]:
     """Name and version of each package that ``dpkg-query`` (1.22) finds in ``root``. Nothing installed is an error."""
-    # One line a package: "fio\t3.39-1\tinstalled"
-    form = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
-    said = sandbox.run(["dpkg-query", "--show", f"--showformat={form}"], root=root, keep=None).stdout
-    rows = (line.split("\t") for line in said.splitlines())
-    found = {name: version for name, version, state in rows if state == "installed"}
+    found = parse_installed(sandbox.run(QUERY, root=root, keep=None).stdout)
     if not found:
         raise ImageError(str(root), "dpkg-query found no installed package in it")
     return found
+
+
+def parse_installed(text: str) -> dict[str, str]:
+    r"""Read what :data:`QUERY` prints: name, version and state of a package a line; those that are installed.
+
+    >>> parse_installed("fio\t3.39-1\tinstalled\nless\t668-1\tconfig-files\n")
+    {'fio': '3.39-1'}
+    """
+    rows = (line.split("\t") for line in text.splitlines())
+    return {name: version for name, version, state in rows if state == "installed"}
 
 
 def check_versions(definition: Definition, found: Mapping[str, str]) -> None:

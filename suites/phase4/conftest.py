@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pytest_ai_how.bringup import Bringup
     from pytest_ai_how.cluster import Cluster
     from pytest_ai_how.config.models import ClusterConfig
+    from pytest_ai_how.image.definitions import Source
+    from pytest_ai_how.image.store import Image
 
+    from ._packages import Outcome
     from ._readiness import Tried
 
 
@@ -89,3 +92,45 @@ def waits(cluster: Cluster, probed: str) -> Mapping[str, Tried]:
     from ._readiness import tried
 
     return tried(cluster[probed])
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """The definition of a small image."""
+    from ._packages import definitions
+
+    return definitions(tmp_path_factory.mktemp("tiny") / "definitions")
+
+
+@pytest.fixture(scope="session")
+def twins(tiny: Source, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Image, ...]:
+    """The small image, built twice."""
+    from pytest_ai_how.skin.keys import CREW
+
+    from ._packages import built_twice
+
+    return built_twice(tiny, tmp_path_factory.mktemp("twins"), pytestconfig.stash[CREW].progress)
+
+
+@pytest.fixture(scope="session")
+def package_outcomes(
+    tiny: Source, twins: tuple[Image, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Outcome]:
+    """What came of asking for packages there in each way."""
+    from ._packages import outcomes
+
+    return outcomes(tiny, twins[0], tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture
+def asked_packages(cluster_config: ClusterConfig, bringup: Bringup) -> Mapping[str, str]:
+    """The packages that the roles of the machines' image ask for, in the versions that were installed into it."""
+    from pytest_ai_how.image import ensure_image
+    from pytest_ai_how.image.definitions import Source
+    from pytest_ai_how.image.needed import images_of, origin
+    from pytest_ai_how.progress import Silent
+
+    name = images_of(cluster_config.model_copy(update={"driver": bringup.driver.name}))[0]
+    definition, image = Source.shipped().define(name), ensure_image(name, Silent(), origin(cluster_config))
+    names = {*definition.packages, *(definition.of.packages if definition.of else ())}
+    return {name: image.manifest["packages"][name] for name in sorted(names)}

@@ -110,6 +110,8 @@ def test_what_is_installed_is_installed_inside_and_starts_nothing(disk_source: S
     for folder in ("var/lib/dpkg", "var/cache", "usr/sbin"):
         (root / folder).mkdir(parents=True)
     (root / "var/lib/dpkg/status").write_text("Package: fio\n")
+    (root / "usr/lib").mkdir()
+    (root / "usr/lib/os-release").write_text("ID=debian\n")
     seen: list[str] = []
 
     class Watching(Recorded):
@@ -131,7 +133,34 @@ def test_what_is_installed_is_installed_inside_and_starts_nothing(disk_source: S
     ]
     assert seen == ["#!/bin/sh\nexit 101\n", "jq_1.7_amd64.deb"]
     assert (tmp_path / "apt/status").read_text() == "Package: fio\n"
-    assert [path.name for path in root.rglob("*") if path.is_file()] == ["status"]
+    assert sorted(path.name for path in root.rglob("*") if path.is_file()) == ["os-release", "status"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('PRETTY_NAME="Rocky Linux 9.4"\nID="rocky"\nID_LIKE="rhel centos fedora"\n', "is Rocky Linux 9.4; packages"),
+        ("ID=alpine\n", "is alpine; packages can't be installed there"),
+        ("", "is of no distribution that it names; packages"),
+    ],
+)
+def test_a_root_that_is_not_debian_is_refused(text: str, what: str, disk_source: Source, tmp_path: Path) -> None:
+    (tmp_path / "root/etc").mkdir(parents=True)
+    (tmp_path / "root/etc/os-release").write_text(text)
+    sandbox = Recorded()
+    apt = opened(disk_source, tmp_path, sandbox)
+    before = len(sandbox.argvs)
+    with pytest.raises(ImageError) as caught:
+        apt.install(tmp_path / "root", ["jq"])
+    assert str(caught.value).startswith(f"{tmp_path / 'root'}: {what}")
+    assert "expected: Debian or a distribution made of it" in str(caught.value)
+    assert len(sandbox.argvs) == before, "nothing was asked for"
+
+
+def test_what_apt_would_install_is_only_looked_up(disk_source: Source, tmp_path: Path) -> None:
+    sandbox = Recorded()
+    opened(disk_source, tmp_path, sandbox).simulate(["jq"])
+    assert sandbox.argvs[-1] == (("apt-get", "--simulate", "install", "jq"), None)
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""TASK-046: packages come from where they are to, in that order, and what can't be had is refused with a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from pytest_ai_how.image.family import is_debian
+from pytest_ai_how.image.store import Image
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
+
+from ._packages import INSTALLED, OS_RELEASE, WAYS, Outcome
+
+pytestmark = [pytest.mark.requires("owned"), pytest.mark.xdist_group("TASK-046")]
+
+
+@pytest.mark.check("INF-41")
+def test_packages_come_in_order(package_outcomes: Mapping[str, Outcome], evidence: Evidence) -> None:
+    """What is installed is left alone; else Debian's mirror or a folder of this host gives it, and it is verified.
+
+    What nobody has, what is of another version, and a root that is not Debian are refused with what to do, and
+    nothing is changed. All on a root of its own, by the code that builds the machines' images.
+    """
+    for way, outcome in package_outcomes.items():
+        evidence.attach(
+            way, f"{outcome.before or 'none'} -> {outcome.after or 'none'}\n{outcome.said or 'nothing said'}"
+        )
+    missing = [way for way in WAYS if way not in package_outcomes]
+    assert not missing, f"localhost: {missing[0]!r} was not tried; expected {', '.join(WAYS)}"
+    for way, (installs, words) in WAYS.items():
+        outcome = package_outcomes[way]
+        if not words:
+            assert not outcome.said, f"localhost: a package {way} is refused: {outcome.said}"
+            assert outcome.after, f"localhost: a package {way} is not there afterwards, expected it installed"
+        for word in words:
+            assert word in outcome.said, (
+                f"localhost: a package {way}: {outcome.said.strip() or 'is accepted'}; expected a refusal with {word!r}"
+            )
+        assert outcome.touched == installs, (
+            f"localhost: a package {way}: {outcome.before or 'none'} became {outcome.after or 'none'}, "
+            f"expected {'it to be installed' if installs else 'nothing to change'}"
+        )
+
+
+@pytest.mark.check("INF-41")
+@pytest.mark.reads(OS_RELEASE, INSTALLED)
+def test_machines_have_what_roles_ask_for(facts: Facts, asked_packages: Mapping[str, str]) -> None:
+    """Each machine is of Debian's family and has every package that its roles ask for, as it came into the image."""
+    assert asked_packages, "no role asks for a package; nothing was put to the test"
+    releases, packages = facts(OS_RELEASE), facts(INSTALLED)
+    assert releases, "no machine was asked; nothing was put to the test"
+    for name, release in releases.items():
+        what = release.get("PRETTY_NAME", "of no name")
+        assert is_debian(release), f"{name}: is {what}, expected Debian or a distribution made of it"
+        wrong = [
+            f"{package} is {packages[name].get(package, 'not installed')}, expected {version}"
+            for package, version in asked_packages.items()
+            if packages[name].get(package) != version
+        ]
+        assert not wrong, f"{name}: {'; '.join(wrong[:5])} ({len(wrong)} in all); make the cluster anew"
+
+
+@pytest.mark.check("PRV-20")
+def test_images_built_twice_are_the_same(twins: Sequence[Image], evidence: Evidence) -> None:
+    """Two builds of one recipe, each with a cache of its own, are the same image, byte for byte."""
+    evidence.attach("builds", "\n".join(f"{one.path}: {one.manifest['content']}" for one in twins))
+    assert len({one.path for one in twins}) > 1, f"localhost: {len(twins)} builds, expected two; nothing to compare"
+    assert len({one.digest for one in twins}) == 1, "localhost: the builds have different recipes; nothing to compare"
+    first, *others = twins
+    for other in others:
+        versions = first.manifest["packages"].items() ^ other.manifest["packages"].items()
+        differing = ", ".join(sorted({name for name, _ in versions})) or "none"
+        assert other.manifest["content"] == first.manifest["content"], (
+            f"localhost: {other.path} is {other.manifest['content'][:12]}, {first.path} is "
+            f"{first.manifest['content'][:12]}, expected the same; packages that differ: {differing}; diff -r them"
+        )

@@ -1,0 +1,164 @@
+"""The checks of packages go red where one comes from elsewhere, or what can't be had is taken, and for other images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.facts import Readings
+from pytest_ai_how.image.store import Image
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.shell import Result
+from suites.phase4 import test_task046_packages as task046
+from suites.phase4._packages import INSTALLED, OS_RELEASE, WAYS, Outcome
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return Evidence()
+
+
+# What was said of a real root.
+SAID = {
+    "of another version": "tiny image: ai-how-sample is 1.2.3, expected at least 9\n  do: point AI_HOW_MIRROR at",
+    "from nowhere": (
+        "tiny image: the mirror http://m lacks packages: E: Unable to locate package ai-how-nowhere\n"
+        "  do: correct the role's packages or configs/versions.yaml"
+    ),
+    "from an empty folder": "/tmp/o/empty: holds no .deb file\n  do: name it in the cluster's YAML: storage.beegfs",
+    "not Debian": "/tmp/o/foreign: is Rocky Linux 9.4; packages\n  expected: Debian or a\n  do: use an image",
+}
+WELL = {
+    "already installed": Outcome("6.5", "6.5", touched=False),
+    "from Debian's mirror": Outcome("", "0.0.25", touched=True),
+    "from a folder of this host": Outcome("", "1.2.3", touched=True),
+    **{way: Outcome("1.2.3", "1.2.3", touched=False, said=said) for way, said in SAID.items()},
+}
+
+
+def test_every_way_that_ends_well_passes(evidence: Evidence) -> None:
+    task046.test_packages_come_in_order(WELL, evidence)
+    assert len(evidence.items) == len(WAYS)
+
+
+@pytest.mark.seen_to_fail("INF-41")
+@pytest.mark.parametrize(
+    ("way", "outcome", "said"),
+    [
+        ("already installed", Outcome("6.5", "6.6", touched=True), "6.5 became 6.6, expected nothing to change"),
+        ("already installed", Outcome("6.5", "6.5", touched=False, said="E: broken"), "is refused: E: broken"),
+        ("from Debian's mirror", Outcome("", "", touched=False), "is not there afterwards, expected it installed"),
+        ("from a folder of this host", Outcome("", "", touched=False, said="E: no"), "is refused: E: no"),
+        (
+            "of another version",
+            Outcome("1.2.3", "1.2.3", touched=False),
+            "is accepted; expected a refusal with 'ai-how",
+        ),
+        (
+            "from nowhere",
+            Outcome("", "", touched=False, said="apt-get exited with 100"),
+            "apt-get exited with 100; exp",
+        ),
+        (
+            "from an empty folder",
+            Outcome("", "", touched=False, said="/o: holds no .deb file"),
+            '/o: holds no .deb file; expected a refusal with "do: name it in the cluster\'s YAML"',
+        ),
+        ("not Debian", replace(WELL["not Debian"], touched=True), "expected nothing to change"),
+        ("not Debian", Outcome("", "", touched=False), "is accepted; expected a refusal with 'is Rocky Linux 9.4'"),
+    ],
+)
+def test_a_way_that_ends_badly(way: str, outcome: Outcome, said: str, evidence: Evidence) -> None:
+    with pytest.raises(AssertionError) as caught:
+        task046.test_packages_come_in_order({**WELL, way: outcome}, evidence)
+    assert str(caught.value).startswith(f"localhost: a package {way}")
+    assert said in str(caught.value)
+
+
+@pytest.mark.seen_to_fail("INF-41")
+def test_a_way_that_was_not_tried(evidence: Evidence) -> None:
+    with pytest.raises(
+        AssertionError, match="localhost: 'already installed' was not tried; expected already installed"
+    ):
+        task046.test_packages_come_in_order({}, evidence)
+
+
+# machines
+
+DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\n'
+ROCKY = 'PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
+PACKAGES = "fio\t3.39-1\tinstalled\nmunge\t0.5.16-1\tinstalled\nless\t668-1\tconfig-files\n"
+ASKED = {"fio": "3.39-1", "munge": "0.5.16-1"}
+
+
+def machines(release: str = DEBIAN, packages: str | Result = PACKAGES) -> Facts:
+    well: dict[object, str | Result] = {OS_RELEASE: DEBIAN, INSTALLED: PACKAGES}
+    told = {"node01": well, "node02": {OS_RELEASE: release, INSTALLED: packages}}
+    return Facts(Readings.told(told), Evidence())  # type: ignore[arg-type]
+
+
+def test_machines_with_what_roles_ask_for_pass() -> None:
+    task046.test_machines_have_what_roles_ask_for(machines(), ASKED)
+
+
+@pytest.mark.seen_to_fail("INF-41")
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (machines(ROCKY), "node02: is Rocky Linux 9.4 (Blue Onyx), expected Debian or a distribution made of it"),
+        (machines(packages="fio\t3.39-1\tinstalled\n"), "node02: munge is not installed, expected 0.5.16-1 (1 in all)"),
+        (machines(packages=PACKAGES.replace("3.39-1", "3.38-1")), "node02: fio is 3.38-1, expected 3.39-1 (1 in all)"),
+        (
+            machines(packages=PACKAGES.replace("0.5.16-1\tinstalled", "0.5.16-1\thalf-configured")),
+            "node02: munge is not installed, expected 0.5.16-1",
+        ),
+    ],
+)
+def test_a_machine_that_lacks_a_package(facts: Facts, said: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        task046.test_machines_have_what_roles_ask_for(facts, ASKED)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.seen_to_fail("INF-41")
+def test_no_package_or_machine_is_no_pass() -> None:
+    with pytest.raises(AssertionError, match="no role asks for a package; nothing was put to the test"):
+        task046.test_machines_have_what_roles_ask_for(machines(), {})
+    with pytest.raises(AssertionError, match="no machine was asked; nothing was put to the test"):
+        task046.test_machines_have_what_roles_ask_for(Facts(Readings.told({}), Evidence()), ASKED)
+
+
+# images
+
+
+def built(cache: int, content: str = "c" * 64, digest: str = "d" * 64, netbase: str = "6.5") -> Image:
+    manifest = {"content": content, "packages": {"netbase": netbase, "dpkg": "1.22.21"}}
+    return Image("tiny", digest, Path(f"/cache-{cache}/tiny/root"), manifest)
+
+
+def test_images_that_are_the_same_pass(evidence: Evidence) -> None:
+    task046.test_images_built_twice_are_the_same((built(1), built(2)), evidence)
+
+
+@pytest.mark.seen_to_fail("PRV-20")
+@pytest.mark.parametrize(
+    ("twins", "said"),
+    [
+        (
+            (built(1), built(2, "e" * 64)),
+            "/cache-2/tiny/root is eeeeeeeeeeee, /cache-1/tiny/root is cccccccccccc, expect",
+        ),
+        ((built(1), built(2, "e" * 64, netbase="6.6")), "packages that differ: netbase; diff -r them"),
+        ((built(1), built(2, "e" * 64)), "packages that differ: none; diff -r them"),
+        ((built(1), built(1)), "2 builds, expected two; nothing to compare"),
+        ((built(1), built(2, digest="f" * 64)), "the builds have different recipes; nothing to compare"),
+    ],
+)
+def test_images_that_differ(twins: tuple[Image, ...], said: str, evidence: Evidence) -> None:
+    with pytest.raises(AssertionError) as caught:
+        task046.test_images_built_twice_are_the_same(twins, evidence)
+    assert str(caught.value).startswith("localhost: ")
+    assert said in str(caught.value)
