@@ -23,7 +23,7 @@ from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Progress
-from pytest_ai_how.services.protocol import Service
+from pytest_ai_how.services.protocol import Explains, Service
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -227,6 +227,7 @@ class Bringup:
         try:
             wait_for(faultless, within=within, what=f"{name} ready", every=_LOOK_FIRST, at_most=_LOOK_AT_MOST)
         except DeadlineExceeded as error:
+            faults = (*_causes(service), *faults)
             where, _, seen = faults[0].partition(": ")
             more = f" (and {len(faults) - 1} more: {'; '.join(faults[1:])})" if faults[1:] else ""
             raise StepFailed(
@@ -312,6 +313,16 @@ def _faults(service: Service) -> tuple[str, ...]:
         if isinstance(first, HostKeyError) or not isinstance(first, AiHowError):
             raise
         return (str(first).splitlines()[0],)
+
+
+def _causes(service: Service) -> tuple[str, ...]:
+    """What lies behind its faults, where it can tell and can be asked."""
+    if not isinstance(service, Explains):
+        return ()
+    try:
+        return service.causes()
+    except (AiHowError, ExceptionGroup):
+        return ()
 
 
 def _imported(path: str) -> ServiceFactory:

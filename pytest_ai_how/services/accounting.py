@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.errors import ConfigError, Problem
+from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.shell import Result
 
 # sacctmgr(1): "-nP" writes one record a line, without a title, fields divided by "|".
 _FIELDS = ("cluster", "account", "user")
 _TIMEOUT = 20.0
+# DbdPort of slurmdbd.conf.j2
+_SLURMDBD = 6819
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class Accounting:
         if not self.controller_port():
             return (f"{where}: slurmctld of cluster {wanted.cluster!r} is not connected to slurmdbd",)
         return ()
+
+    def causes(self) -> tuple[str, ...]:
+        """What is wrong with slurmdbd: a unit that failed, a port that another program has taken."""
+        ours = self.cluster.config.driver != "ssh"
+        return causes([(self.cluster.controller, Daemon("slurmdbd.service", _SLURMDBD if ours else None))])
 
     def _sacctmgr(self, *argv: str, check: bool) -> Result:
         return self.cluster.controller.run("sacctmgr", "-nP", *argv, check=check, timeout=_TIMEOUT)

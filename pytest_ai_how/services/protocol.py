@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Service(Protocol):
@@ -13,3 +13,11 @@ class Service(Protocol):
 
     def faults(self) -> tuple[str, ...]:
         """Why it is not ready, one line a reason with the machine first; empty when it is ready. Never repairs."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A service that can tell what lies behind its faults: asked once, when waiting for it was in vain."""
+
+    def causes(self) -> tuple[str, ...]:
+        """What is wrong with its daemons, one line a reason with the machine first; empty when nothing is seen."""

@@ -5,7 +5,8 @@ One round trip a look, nothing is repaired, and whoever waits is given a reason 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ _PROBE = 5
 # timeout(1): its own status when the time is up, and when it had to kill.
 _TIMED_OUT = (124, 137)
 _INIT = 1
+_TAKEN = "is taken by"
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "MainPID")
 
 
@@ -51,13 +53,24 @@ def faults(node: Node, daemon: Daemon) -> tuple[str, ...]:
     wanted += [probe] if daemon.probe else []
     results = read(node, wanted)
     seen = unit.of(results[unit])
-    found = [*_of_unit(daemon, seen)]
+    found = list(_of_unit(daemon, seen))
     if daemon.port:
         own = family(int(seen["MainPID"]), _PARENTS.of(results[_PARENTS]))
-        found += _of_port(daemon, own, LISTENING.of(results[LISTENING]))
+        holders = [one for one in LISTENING.of(results[LISTENING]) if (one.protocol, one.port) == ("tcp", daemon.port)]
+        # Before what comes of it: a daemon whose port is taken ends.
+        found = [*_taken(daemon, own, holders), *found, *_closed(daemon, holders)]
     if daemon.probe:
         found += _of_probe(daemon, results[probe])
     return tuple(f"{node.name}: {reason}" for reason in found)
+
+
+def causes(daemons: Iterable[tuple[Node, Daemon]]) -> tuple[str, ...]:
+    """The faults of several daemons, ports that are taken first. A machine that can't be asked has none."""
+    found: list[str] = []
+    for node, daemon in daemons:
+        with suppress(AiHowError):
+            found += faults(node, daemon)
+    return tuple(sorted(found, key=lambda reason: _TAKEN not in reason))
 
 
 def await_ready(node: Node, daemon: Daemon, within: float = LONGEST) -> None:
@@ -127,17 +140,18 @@ def _of_unit(daemon: Daemon, seen: Mapping[str, str]) -> Iterator[str]:
         yield f"unit {daemon.unit} is {state}, result {seen['Result']}, expected active"
 
 
-def _of_port(daemon: Daemon, own: frozenset[int], listeners: tuple[Listener, ...]) -> Iterator[str]:
-    holders = [one for one in listeners if one.protocol == "tcp" and one.port == daemon.port]
-    if not holders:
-        yield f"nothing listens on port {daemon.port}, expected {daemon.unit}"
-        return
+def _taken(daemon: Daemon, own: frozenset[int], holders: Sequence[Listener]) -> Iterator[str]:
     # systemd itself holds the sockets of units that it starts on demand; of the kernel's no process is told.
     others = [one for one in holders if one.pids and not one.pids & (own | {_INIT})]
     if others:
         programs = ", ".join(sorted({name for one in others for name in one.programs}))
         pids = ", ".join(sorted({str(pid) for one in others for pid in one.pids}))
-        yield f"port {daemon.port} is taken by {programs} (process {pids}), expected {daemon.unit}"
+        yield f"port {daemon.port} {_TAKEN} {programs} (process {pids}), expected {daemon.unit}"
+
+
+def _closed(daemon: Daemon, holders: Sequence[Listener]) -> Iterator[str]:
+    if not holders:
+        yield f"nothing listens on port {daemon.port}, expected {daemon.unit}"
 
 
 def _of_probe(daemon: Daemon, result: Result) -> Iterator[str]:

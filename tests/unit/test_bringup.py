@@ -231,6 +231,31 @@ def test_faults_that_stay_are_the_cause(make: Make) -> None:
         make(slurm).ready("slurm")
 
 
+class Explaining(FakeService):
+    def causes(self) -> tuple[str, ...]:
+        return ("controller: port 6817 is taken by nc (process 812), expected slurmctld.service",)
+
+
+class Mute(FakeService):
+    def causes(self) -> tuple[str, ...]:
+        raise TransportError("controller", "refused")
+
+
+def test_what_lies_behind_faults_that_stay_comes_first(make: Make) -> None:
+    script: list[tuple[str, ...] | Exception] = [("controller: slurmctld does not answer",)]
+    with pytest.raises(StepFailed) as caught:
+        make(Explaining("slurm", (), script), within=0.1).ready("slurm")
+    assert str(caught.value).splitlines()[0] == (
+        "controller: step 'slurm' failed: port 6817 is taken by nc (process 812), expected slurmctld.service "
+        "(and 1 more: controller: slurmctld does not answer), still after 0.1 s"
+    )
+
+
+def test_what_can_not_be_explained_stays_as_it_is(make: Make) -> None:
+    with pytest.raises(StepFailed, match="^node02: step 'slurm' failed: slurmd is down, still after"):
+        make(Mute("slurm", (), [("node02: slurmd is down",)]), within=0.1).ready("slurm")
+
+
 def test_a_machine_that_can_not_be_asked_yet_is_a_fault(make: Make) -> None:
     group = ExceptionGroup("x", [TransportError("node01", "refused")])
     slurm = FakeService("slurm", (), [TransportError("node02", "refused"), group, ()])

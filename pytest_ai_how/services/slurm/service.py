@@ -11,6 +11,7 @@ from typing import Any, Unpack, cast
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
+from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
@@ -18,6 +19,8 @@ from pytest_ai_how.shell import Result
 
 #: Seconds between two looks at a job, at most: what a wait may be late by.
 POLL = 0.1
+# SlurmctldPort and SlurmdPort of slurm.conf.j2
+_SLURMCTLD, _SLURMD = 6817, 6818
 #: Seconds that a record may need from slurmctld through slurmdbd into the database.
 ACCOUNTING_LAG = 15.0
 
@@ -253,6 +256,15 @@ class Slurm:
             elif not record.usable and "DRAIN" not in record.states:
                 found.append(node_fault(record))
         return tuple(found)
+
+    def causes(self) -> tuple[str, ...]:
+        """What is wrong with slurmctld and each slurmd: a unit that failed, a port that another program has taken."""
+        nodes = [(self.cluster[name], Daemon("slurmd.service", self._port(_SLURMD))) for name in self.compute]
+        return causes([(self.cluster.controller, Daemon("slurmctld.service", self._port(_SLURMCTLD))), *nodes])
+
+    def _port(self, number: int) -> int | None:
+        """The port is known where slurm.conf is ours."""
+        return None if self.cluster.config.driver == "ssh" else number
 
     @property
     def compute(self) -> tuple[str, ...]:

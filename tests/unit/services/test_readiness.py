@@ -13,7 +13,7 @@ from pytest_ai_how.errors import DeadlineExceeded, FactError, TransportError
 from pytest_ai_how.facts import Fact
 from pytest_ai_how.node import Node
 from pytest_ai_how.services import readiness
-from pytest_ai_how.services.readiness import LONGEST, Daemon, await_ready, family, faults
+from pytest_ai_how.services.readiness import LONGEST, Daemon, await_ready, causes, family, faults
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 
@@ -118,8 +118,8 @@ def test_a_wait_in_vain_tells_every_reason(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(DeadlineExceeded) as caught:
         await_ready(NODE, CTLD, 0.0)
     assert str(caught.value).startswith(
-        "controller: not slurmctld.service ready within 0 s; last seen: unit slurmctld.service is failed (failed), "
-        "result exit-code, expected active; port 6817 is taken by nc (process 812), expected slurmctld.service\n"
+        "controller: not slurmctld.service ready within 0 s; last seen: port 6817 is taken by nc (process 812), "
+        "expected slurmctld.service; unit slurmctld.service is failed (failed), result exit-code, expected active\n"
     )
     assert "do: read its log: journalctl --unit=slurmctld.service on controller" in str(caught.value)
 
@@ -148,6 +148,21 @@ def test_a_machine_that_does_not_answer_is_a_reason_too(monkeypatch: pytest.Monk
     say(monkeypatch, unit="Failed to connect to bus\n")
     with pytest.raises(FactError, match=r"controller: unit slurmctld\.service is not known"):
         faults(NODE, CTLD)
+
+
+def test_a_port_that_is_taken_is_told_before_what_comes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, FAILED, LISTENING.replace("pid=99", "pid=812").replace("slurmctld", "nc"))
+    told = causes([(NODE, Daemon("slurmd.service")), (NODE, Daemon("slurmctld.service", 6817))])
+    assert told[0] == "controller: port 6817 is taken by nc (process 812), expected slurmctld.service"
+    assert [reason.split(", ")[0] for reason in told[1:]] == [
+        "controller: unit slurmd.service is failed (failed)",
+        "controller: unit slurmctld.service is failed (failed)",
+    ]
+
+
+def test_a_machine_that_can_not_be_asked_has_no_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, unit="Failed to connect to bus\n")
+    assert causes([(NODE, CTLD)]) == ()
 
 
 def test_nobody_descends_from_no_process() -> None:
