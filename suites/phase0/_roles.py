@@ -15,10 +15,10 @@ from pytest_ai_how.drivers.libvirt.xml import DomainXml, Files, Filesystem, Hype
 from pytest_ai_how.drivers.machines.identity import make_identity
 from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.image import image_digest
 from pytest_ai_how.image.apt import Apt
 from pytest_ai_how.image.definitions import Definition, LoadedRole, Source
 from pytest_ai_how.image.mirror import find_mirror
+from pytest_ai_how.image.recipe import digest_of, own_part
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Store
 from pytest_ai_how.shell import Result
@@ -87,7 +87,7 @@ def packages(found: Catalogued, ask_apt: Callable[[Definition, Sequence[str]], s
         if definition.spec.origin:
             elsewhere[name] = definition.packages
             continue
-        image = Store().find(name, image_digest(name))
+        image = Store().find(name, digest_of(own_part(definition)))
         asked = (*definition.packages, *definition.unpacked)
         if image:
             built.update({package: name for package in asked if package in image.manifest["packages"]})

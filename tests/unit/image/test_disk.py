@@ -63,7 +63,10 @@ def test_a_sound_image_is_clean() -> None:
 
 
 def test_damage_is_told_and_not_clean() -> None:
-    facts = disk_facts(Path("disk.qcow2"), Said(**answers(DAMAGED, status=2)))
+    """Each damage has a line on standard error, before the rest."""
+    said = answers(DAMAGED, status=2)
+    said["check"] = (2, f"ERROR cluster 3 refcount=0 reference=1\n{said['check'][1]}")
+    facts = disk_facts(Path("disk.qcow2"), Said(**said))
     assert (facts.corruptions, facts.leaks, facts.clean) == (3, 7, False)
 
 
