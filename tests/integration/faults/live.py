@@ -15,6 +15,7 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.drivers.select import choose_driver
+from pytest_ai_how.facts import Readings
 from pytest_ai_how.image import ensure_images
 from pytest_ai_how.lease import reap
 from pytest_ai_how.limits import load_limits
@@ -22,12 +23,14 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, JobRecord, SacctRecord, Slurm
 from pytest_ai_how.services.storage import Storage
 from pytest_ai_how.shell import Result
+from suites.phase1._access import administrators
 from suites.phase6._inventory import inventory
 
 NAME, BRIDGE, SUBNET = "aihowflt", "aihow-flt", "10.88.0"
@@ -114,12 +117,18 @@ class Live:
             "built_images": tuple(ensure_images(["base"], Silent()).values()),
             "evidence": evidence,
             "culprit": Culprit(evidence),
+            "facts": Facts(Readings(self.cluster.nodes), evidence),
+            "cluster_config": self.cluster.config,
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
             "run_id": uuid.uuid4().hex[:8],
         }
         wanted = inspect.signature(check).parameters
         with ExitStack() as stack:
+            if "administrators" in wanted:
+                known["administrators"] = administrators(self.cluster)
+                for node in known["administrators"].values():
+                    stack.callback(node.transport.close)
             if "scratch" in wanted:
                 known["scratch"] = known["storage"].scratch(known["run_id"])
                 stack.callback(known["storage"].discard, known["scratch"])
