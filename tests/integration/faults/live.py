@@ -105,8 +105,8 @@ class Live:
         """The machine of slurmctld."""
         return self.cluster.controller
 
-    def judge(self, check: Check) -> Verdict:
-        """Call a check and return its verdict, as the plugin would give it."""
+    def judge(self, check: Check, **more: Any) -> Verdict:
+        """Call a check and return its verdict, as the plugin would give it; ``more`` is what it asks for besides."""
         evidence = Evidence()
         known: dict[str, Any] = {
             "cluster": self.cluster,
@@ -122,6 +122,7 @@ class Live:
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
             "run_id": uuid.uuid4().hex[:8],
+            **more,
         }
         wanted = inspect.signature(check).parameters
         with ExitStack() as stack:

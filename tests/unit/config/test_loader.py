@@ -102,7 +102,7 @@ def test_unknown_limits_name_the_known(tmp_path: Path) -> None:
 
 
 def test_unknown_capability_lists_all_when_none_is_near(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no capability is named 'warp' \(known: slurm, accounting, gpu, "):
+    with pytest.raises(ConfigError, match=r"no capability is named 'warp' \(known: slurm, accounting, diagnosis, "):
         load(tmp_path, SOUND + "absent: [warp]\n")
 
 
