@@ -1,4 +1,4 @@
-"""What checks of several phases read of a machine itself: its units, its size, files and accounts."""
+"""What checks of several phases read of a machine itself: its units, files and accounts."""
 
 from __future__ import annotations
 
@@ -100,33 +100,5 @@ def parse_accounts(text: str) -> dict[str, tuple[int, int]]:
     return {row[0]: (int(row[2]), int(row[3])) for row in rows}
 
 
-def addresses(name: str) -> Fact[tuple[str, ...]]:
-    """The IPv4 addresses that a name has for a machine, in the order in which programs try them; none: unknown."""
-    return Fact(f"the addresses of {name}", ("getent", "ahostsv4", name), parse_addresses, frozenset({0, 2}))
-
-
-def parse_addresses(text: str) -> tuple[str, ...]:
-    r"""Read ``getent ahostsv4`` (glibc 2.41): a line for each address and type of socket.
-
-    >>> parse_addresses("10.78.0.10      STREAM controller\n10.78.0.10      DGRAM")
-    ('10.78.0.10',)
-    """
-    return tuple(dict.fromkeys(line.split()[0] for line in text.splitlines()))
-
-
-def parse_memory(text: str) -> float:
-    r"""Read MemTotal of ``/proc/meminfo`` (proc_meminfo(5)), in MiB.
-
-    >>> parse_memory("MemTotal:       24684096 kB\nMemFree:        16512848 kB")
-    24105.5625
-    """
-    rows = (line.split(":", 1) for line in text.splitlines())
-    return int(dict(rows)["MemTotal"].split()[0]) / 1024
-
-
-#: How many CPUs a machine has; ``nproc`` alone would tell of those that the caller may use.
-CPUS: Fact[int] = Fact("CPUs", ("nproc", "--all"), int)
-#: The memory of a machine, in MiB.
-MEMORY: Fact[float] = Fact("memory", ("cat", "/proc/meminfo"), parse_memory)
 #: What kind of container a machine is, by systemd: ``systemd-nspawn``; ``none`` for one with a kernel of its own.
 CONTAINER: Fact[str] = Fact("kind of container", ("systemd-detect-virt", "--container"), str, frozenset({0, 1}))

@@ -37,7 +37,7 @@ EXPIRES_WITHIN = 20.0
 # One round trip for all credentials: a status and the message of each, and a line that no message holds.
 _DECODE = """\
 while read -r credential; do
-    printf %s "$credential" | unmunge --keys=STATUS
+    printf %s "$credential" | unmunge --keys=STATUS 2>&1
     printf '\\n%s\\n' "$1"
 done
 """
@@ -144,8 +144,8 @@ def parse_decoded(text: str, mark: str) -> list[Decoded]:
     found = []
     for part in text.split(f"\n{mark}\n")[:-1]:
         head, _, body = part.strip("\n").partition("\n\n")
-        status = head.removeprefix("STATUS:").strip() if head.startswith("STATUS:") else ""
-        found.append(Decoded(status, body))
+        # What it can't decode has no status, but an error.
+        found.append(Decoded(head.removeprefix("STATUS:").strip().removeprefix("unmunge: Error: "), body))
     return found
 
 

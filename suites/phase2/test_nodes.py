@@ -11,7 +11,8 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.facts import NODES
 
-from .._machine import CONTAINER, CPUS, MEMORY, Unit, units
+from .._machine import CONTAINER, Unit, units
+from ..phase1._facts import CPUS, MEMORY
 
 pytestmark = pytest.mark.requires("slurm")
 

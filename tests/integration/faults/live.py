@@ -116,6 +116,7 @@ class Live:
             "apptainer": Apptainer(self.cluster),
             "built_images": tuple(ensure_images(["base"], Silent()).values()),
             "evidence": evidence,
+            "facts": Facts(Readings(self.cluster.nodes), evidence),
             "culprit": Culprit(evidence),
             "facts": Facts(Readings(self.cluster.nodes), evidence),
             "cluster_config": self.cluster.config,

@@ -44,7 +44,10 @@ FAULTS = [
             ),
             [
                 (munge.test_key_and_folders, f"node02: its {KEY} is another one than that of controller; expected one"),
-                (munge.test_all_pairs, r"controller: unmunge of node02's credential says Invalid credential \(14\)"),
+                (
+                    munge.test_all_pairs,
+                    r"controller: unmunge of node02's credential says Invalid credential; expected Success",
+                ),
             ],
         ),
         id="another munge key",
@@ -203,7 +206,11 @@ FAULTS = [
         sees(
             jobs.test_failures_are_diagnosed,
             r"job \d+ \(diagnose-kill\) on node0\d: 'kill -KILL \$\$' is told to have ended by 'none', expected",
-            everywhere(lambda node: edited(node, DIAGNOSE, "if self.number:", "if self.status:"), "node01", "node02"),
+            everywhere(
+                lambda node: edited(node, DIAGNOSE, "if self.number:", "if self.status and self.number:"),
+                "node01",
+                "node02",
+            ),
         ),
         id="diagnosis that overlooks signals",
         marks=pytest.mark.seen_to_fail("SLU-41"),

@@ -12,7 +12,8 @@ from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.facts import CONF_TEXT, CONFIG, NODES, PARTITIONS, VERSIONS
 from pytest_ai_how.shell import Result
-from suites._machine import CONTAINER, CPUS, MEMORY
+from suites._machine import CONTAINER
+from suites.phase1._facts import CPUS, MEMORY
 from suites.phase2 import test_configuration as configuration
 from suites.phase2 import test_daemons as daemons
 from suites.phase2 import test_munge as munge

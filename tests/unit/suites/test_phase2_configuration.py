@@ -12,7 +12,8 @@ from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.facts import CONF_TEXT, CONFIG, NODES, PARTITIONS, VERSIONS, parse_config
 from pytest_ai_how.shell import Result
-from suites._machine import CONTAINER, CPUS, MEMORY, addresses
+from suites._machine import CONTAINER
+from suites.phase1._facts import CPUS, MEMORY, resolves
 from suites.phase2 import test_configuration as configuration
 from suites.phase2 import test_daemons as daemons
 from suites.phase2 import test_nodes as nodes
@@ -21,7 +22,7 @@ from suites.phase2._alike import odd_one
 from .phase2_fakes import CONF, VERSIONS_TOLD, data, digest, facts, refused, services, slurm, slurm_nodes
 
 Check = Callable[[Slurm, Facts], None]
-RESOLVES = configuration.replace(addresses("controller"), after="slurm")
+RESOLVES = resolves(["controller"])
 RIGHT = "10.78.0.10      STREAM controller\n10.78.0.10      DGRAM"
 
 
