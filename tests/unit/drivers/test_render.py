@@ -39,7 +39,7 @@ def test_slurm_conf_is_equal_on_all_nodes_and_names_the_cluster() -> None:
     assert found["TaskPlugin"] == "task/cgroup,task/affinity"
     assert found["ProctrackType"] == "proctrack/cgroup"
     assert found["AccountingStorageTRES"] == "gres/gpu"
-    assert found["SrunPortRange"] == "12000-12999"
+    assert (found["SrunPortRange"], found["MpiParams"]) == ("12500-12999", "ports=12000-12499")
 
 
 def test_nodes_and_partitions_are_those_of_the_yaml() -> None:
