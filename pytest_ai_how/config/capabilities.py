@@ -17,7 +17,9 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "diagnosis": "compute nodes write down why each job ended",
         "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
         "gpu.real": "GPUs that compute",
+        "gpu.pair": "two GPUs that one job can hold, both on one node or one on each of two",
         "gpu.passthrough": "GPUs of this machine that virtual machines are given whole",
+        "mpi": "MPI programs in Python (mpi4py) run on the nodes themselves",
         "cgroup.cpu": "jobs are confined to their CPUs",
         "cgroup.memory": "jobs are confined to their memory",
         "cgroup.devices": "jobs are confined to their devices",
@@ -56,6 +58,7 @@ def capabilities(config: ClusterConfig) -> frozenset[str]:
 
 def _derived(config: ClusterConfig) -> dict[str, str]:
     kinds = {node.gpus.kind for node in config.nodes if node.gpus}
+    count = sum(node.gpus.count for node in config.on("compute") if node.gpus)
     storage = config.storage.kind
     slurm = config.slurm
     ours, claimed = config.driver != "ssh", config.claims.packages
@@ -68,6 +71,11 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "diagnosis": (slurm is not None, "no slurm section"),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
+        "gpu.pair": (
+            count > 1 and slurm is not None,
+            f"{count or 'no'} gpus on compute nodes that slurm could allocate",
+        ),
+        "mpi": (slurm is not None, "no slurm section"),
         "gpu.passthrough": ("passthrough" in kinds, "no gpus of kind passthrough"),
         "cgroup.cpu": (slurm is not None, "no slurm section"),
         "cgroup.memory": (slurm is not None, "no slurm section"),

@@ -12,7 +12,8 @@ class JobOptions(TypedDict, total=False):
     """What a job asks for. ``mem`` is MiB per node, ``time`` minutes or Slurm's ``[days-]hh:mm:ss``, ``begin`` seconds.
 
     ``export`` is the value of ``--export``; ``requeue=False`` is ``--no-requeue``; ``immediate`` (srun only) is how
-    many seconds to wait for resources.
+    many seconds to wait for resources; ``overcommit`` lets more tasks onto a node than it has CPUs; ``resv_ports`` is
+    how many ports of ``MpiParams`` a step gets for itself on each of its nodes.
     """
 
     partition: str
@@ -36,6 +37,9 @@ class JobOptions(TypedDict, total=False):
     output: str
     error: str
     immediate: int
+    mpi: str
+    overcommit: bool
+    resv_ports: int
 
 
 class JobSpec:
