@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, Unpack, cast
@@ -48,6 +49,19 @@ def told(result: Result, evidence: Evidence, where: str) -> dict[str, Any]:
         raise AssertionError(
             f"{where}: {shown(result)} printed {result.stdout[-200:]!r}, expected what the payload found out, as JSON"
         ) from None
+
+
+def culprit(result: Result) -> str:
+    """The node whose task failed, by srun's own word (24.11.5): ``srun: error: node02: task 1: Exited with …``."""
+    found = re.search(r"^srun: error: (\S+): tasks? \d", result.stderr, re.MULTILINE)
+    return found[1] if found else result.node
+
+
+def cause(result: Result) -> str:
+    """Apptainer's own last word where it has one, else the last of the program: srun says only that it ended."""
+    lines = result.stderr.strip().splitlines() or ["nothing on stderr"]
+    own = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: "))]
+    return next((line for line in lines if line.startswith("FATAL:")), (own or lines)[-1])
 
 
 def shown(result: Result) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -15,9 +14,8 @@ from pytest_ai_how.services.apptainer import Apptainer, command
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, JobSpec, Slurm
 from pytest_ai_how.services.storage import Storage
-from pytest_ai_how.shell import Result
 
-from ._containers import SMALL, inside, job_folder, numbers, on_each, python, told
+from ._containers import SMALL, cause, culprit, inside, job_folder, numbers, on_each, python, told
 from ._slurm_jobs import completed, run_jobs
 from ._slurm_payloads import payload
 
@@ -68,9 +66,7 @@ def test_same_image_on_all_nodes_at_once(slurm: Slurm, registry: Registry, evide
         call = python(image, "container-meet.py", folder, str(len(names)), binds=[folder])
         result = slurm.srun(*call, nodes=len(names), ntasks=len(names), ntasks_per_node=1, mem=SMALL)
     evidence.result(result, "srun of container-meet.py")
-    assert result.ok, (
-        f"{_culprit(result)}: srun of one container on each of {len(names)} nodes failed: {_cause(result)}"
-    )
+    assert result.ok, f"{culprit(result)}: srun of one container on each of {len(names)} nodes failed: {cause(result)}"
     seen = {one["node"]: one for one in map(json.loads, result.stdout.splitlines())}
     missing = sorted(set(names) - set(seen))
     assert not missing, f"{missing[0]}: no container of the job ran here; they ran on {', '.join(seen) or 'no node'}"
@@ -199,18 +195,6 @@ def test_many_simultaneous_starts(
     assert not bad, f"{node.name}: {len(bad)} of {MANY} containers failed; number {bad[0][0]} said {bad[0][1]!r}"
     assert seen["at_once"] == MANY, f"{node.name}: {seen['at_once']} containers ran at the same time, expected {MANY}"
     measure("container.start20", float(seen["seconds"]), "s", node=node.name, samples=MANY)
-
-
-def _culprit(result: Result) -> str:
-    """The node whose task failed, by srun's own word (24.11.5): ``srun: error: node02: task 1: Exited with …``."""
-    found = re.search(r"^srun: error: (\S+): tasks? \d", result.stderr, re.MULTILINE)
-    return found[1] if found else result.node
-
-
-def _cause(result: Result) -> str:
-    """Apptainer's own last word where it has one; its other lines are only informative."""
-    lines = result.stderr.strip().splitlines() or ["nothing on stderr"]
-    return next((line for line in lines if line.startswith("FATAL:")), lines[-1])
 
 
 def _matrix(values: Sequence[int]) -> list[Sequence[int]]:

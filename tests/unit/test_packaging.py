@@ -45,7 +45,7 @@ def packages(name: str, folder: Path) -> set[str]:
     return {
         ".".join((name, *path.parent.relative_to(folder).parts))
         for path in folder.rglob("*.py")
-        if path.parent.name != "payloads"  # programs that jobs run: data
+        if "payloads" not in path.parts  # programs that jobs run: data
     }
 
 

@@ -146,6 +146,11 @@ def test_a_phase_covers_its_rows_and_no_others(phase: str) -> None:
     assert sorted(present) == sorted(rows(PHASES[phase]))
 
 
+def test_phase_5_covers_what_spans_nodes() -> None:
+    present = {use.id for use in uses(ROOT / "suites/phase5", "check") if use.test}
+    assert sorted(present) == sorted(rows(PHASE_5))
+
+
 def rows(areas: Mapping[str, str]) -> list[str]:
     """The identifiers that an entry of :data:`PHASE_6` stands for."""
     found = []
