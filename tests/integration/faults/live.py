@@ -118,7 +118,6 @@ class Live:
             "evidence": evidence,
             "facts": Facts(Readings(self.cluster.nodes), evidence),
             "culprit": Culprit(evidence),
-            "facts": Facts(Readings(self.cluster.nodes), evidence),
             "cluster_config": self.cluster.config,
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
