@@ -104,11 +104,13 @@ def test_kernel_log(facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-43")
-@pytest.mark.reads(LISTENING)
-def test_listening(cluster: Cluster, facts: Facts, evidence: Evidence) -> None:
-    """What others can reach of a machine is declared for its roles; what only itself can reach does not matter."""
+@pytest.mark.exclusive  # a job may listen on what it likes
+def test_listening(cluster: Cluster, evidence: Evidence) -> None:
+    """What others can reach of an idle machine is declared for its roles; what only it can reach does not matter."""
     ports = declared(cluster.config)
-    for name, listeners in facts(LISTENING).items():
+    for name, told in cluster.all.run(*LISTENING.argv).items():
+        evidence.result(told)
+        listeners = LISTENING.of(told)
         allowed = of_node(ports, cluster[name].config)
         evidence.attach(f"{name}: declared", "\n".join(map(str, allowed)))
         assert listeners, f"{name}: listens on nothing, though we came by ssh; nothing was compared"

@@ -13,7 +13,6 @@ from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.facts import Fact, Readings
 from pytest_ai_how.limits import load_limits
-from pytest_ai_how.listening import LISTENING
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import Measurements
@@ -74,7 +73,6 @@ WELL: Mapping[Fact[Any], str | Callable[[str], str]] = {
     read.KERNEL_LOG: "[    0.000000] controller kernel: Linux version 6.12.48+deb13-cloud-amd64\n",
     read.SSHD: SSHD,
     SPEEDS: "",
-    LISTENING: lambda name: SOCKETS[name],
 }
 
 

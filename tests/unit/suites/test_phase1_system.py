@@ -12,7 +12,7 @@ from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.config.outside import Claims
 from pytest_ai_how.errors import FactError
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.listening import LISTENING, parse_ss
+from pytest_ai_how.listening import parse_ss
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from suites.phase1 import _clocks
@@ -213,9 +213,10 @@ def test_a_log_that_is_empty_is_no_verdict() -> None:
 @pytest.mark.seen_to_fail("INF-43")
 def test_a_port_that_nobody_declared(cluster: Cluster) -> None:
     def check(config: ClusterConfig | None = None, **more: str) -> None:
-        told = {name: {LISTENING: SOCKETS[name] + line} for name, line in more.items()}
+        scripts = {name: {"ss": lines + more.get(name, "")} for name, lines in SOCKETS.items()}
         evidence = Evidence()
-        system.test_listening(Cluster(config or cluster.config, cluster.nodes), facts(evidence, **told), evidence)
+        system.test_listening(fake_cluster(scripts, config=config), evidence)
+        assert evidence.samples
 
     check()
     check(node02='tcp LISTEN 0 128 127.0.0.1:25 0.0.0.0:* users:(("exim4",pid=7,fd=4))\n')
@@ -231,7 +232,7 @@ def test_a_port_that_nobody_declared(cluster: Cluster) -> None:
     with pytest.raises(AssertionError, match=r"^node01: listens on tcp 0\.0\.0\.0:6818 of nc"):
         check(node01='tcp LISTEN 0 1 0.0.0.0:6818 0.0.0.0:* users:(("nc",pid=7,fd=3))\n')
     with pytest.raises(AssertionError, match=r"^node01: listens on nothing, though we came by ssh"):
-        system.test_listening(cluster, facts(node01={LISTENING: ""}), Evidence())
+        system.test_listening(fake_cluster({"node01": {"ss": ""}, "*": {"ss": SOCKETS["controller"]}}), Evidence())
 
 
 def test_ports_are_those_of_what_the_cluster_has(cluster: Cluster) -> None:
