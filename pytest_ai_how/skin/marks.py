@@ -14,7 +14,7 @@ MARKS = (
     "reads(*facts): what the test asks the fixture 'facts' for, read with all others in one round trip a machine",
     "uses(*services): what the test uses besides the services among its fixtures: no other has these alone meanwhile",
     "exclusive(*services): nothing else of the run uses the cluster, or these services of it, meanwhile",
-    "closing: judges the run itself: comes last, uses no machine; the fixture 'other_rows' is what it judges",
+    "closing: judges the run itself: comes last, at most reads; 'other_rows' and 'broken_times' are fixtures for it",
     "panics: the test makes a machine's kernel panic on purpose, so that it does not fail of it",
     "disruptive: breaks something on purpose: exclusive, after all who use the same, only on a cluster that we made",
 )

@@ -91,6 +91,13 @@ LAST: Fact[tuple[Line, ...]] = Fact(
 )
 
 
+def step_log(config: Mapping[str, str], node: str) -> str:
+    """The file that slurmd and the steps of a machine write into, by Slurm's configuration: %h and %n are its name."""
+    path = config.get("SlurmdLogFile", "").replace("%h", node).replace("%n", node)
+    assert path, f"{node}: SlurmdLogFile is not set, so that what steps write is nowhere to be read; expected a file"
+    return path
+
+
 def steps(path: str) -> Fact[tuple[Line, ...]]:
     """What slurmd and its steps wrote into their log: the steps' lines are in no journal."""
     argv = ("sh", "-c", 'date +%z && tail --bytes="$1" -- "$2"', "sh", str(_TAIL), path)
@@ -104,7 +111,9 @@ def parse_steps(text: str) -> tuple[Line, ...]:
     (Line(time=2.5, unit='slurmstepd', text='[12.batch] error: x'),)
     """
     zone, *lines = text.splitlines()
-    found = (_LOGGED.fullmatch(line) for line in lines)
+    found = [_LOGGED.fullmatch(line) for line in lines]
+    if lines and not any(found):
+        raise ValueError("no line begins with a time; expected LogTimeFormat=iso8601_ms in slurm.conf")
     return tuple(
         Line(datetime.fromisoformat(f"{one[1]}{zone[:3]}:{zone[3:]}").timestamp(), "slurmstepd", one[2])
         for one in found

@@ -58,10 +58,12 @@ def test_one_version(slurm: Slurm, facts: Facts) -> None:
                 f"{node}: {program} is {version}, {controller}'s slurmctld is {running}; expected one version "
                 "everywhere"
             )
-    for node, record in facts(NODES, [controller])[controller].items():
-        assert record.version in {running, ""}, (
-            f"{node}: the slurmd that runs is {record.version}, {controller}'s slurmctld is {running}; expected one "
-            "version everywhere; do: restart slurmd"
+    records = facts(NODES, [controller])[controller]
+    for node in slurm.compute:
+        version = records[node].version if node in records else ""
+        assert version == running, (
+            f"{node}: the slurmd that runs is {version or 'unknown to slurmctld'}, {controller}'s slurmctld is "
+            f"{running}; expected one version everywhere; do: restart slurmd"
         )
     declared = Source.shipped().define("node").demands["slurmctld"]
     wrong = mismatch(running, declared)

@@ -29,7 +29,8 @@ def test_failing_prolog(slurm: Slurm, facts: Facts, evidence: Evidence) -> None:
     """A node whose prolog fails is drained with that reason and its job queued again; both go on when it is mended."""
     node, controller = slurm.cluster[slurm.compute[0]], slurm.cluster.controller
     config = facts(CONFIG, [controller.name])[controller.name]
-    prolog = config.get("Prolog[0]", "")
+    # Slurm 24.11 has several, and numbers them.
+    prolog = config.get("Prolog[0]") or config.get("Prolog", "")
     assert prolog, f"{controller.name}: no Prolog is configured; expected one that looks after nodes before jobs"
     job = JobSpec('echo "$SLURM_RESTART_COUNT"', name="prolog", nodelist=node.name, mem=16, requeue=True)
     with cancelling(slurm) as ids, judged():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +17,8 @@ from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.services.slurm.facts import CONFIG
 
 from ..phase6._slurm_jobs import Run, judged, run_jobs
-from ._journal import steps, wrong
+from ..phase6._slurm_payloads import payload
+from ._journal import step_log, steps, wrong
 from ._spank import STACK
 
 pytestmark = pytest.mark.requires("slurm", "shared-storage")
@@ -47,12 +48,30 @@ ENDINGS = (
 )
 
 
+#: A process killed by the kernel, which Slurm writes as 0:125; a shell would see 137 again.
+OUT_OF_MEMORY = Ending("diagnose-oom", payload("memory_fill.py"), "out-of-memory", (0, 125))
+
+
 @pytest.mark.check("SLU-41")
 @pytest.mark.requires("diagnosis")
 def test_failures_are_diagnosed(slurm: Slurm, evidence: Evidence) -> None:
     """Why a job ended is told on its node as JSON, rightly for status 0, 7, 137 and 139, with advice for each."""
     jobs = [JobSpec(one.script, name=one.name, mem=16, requeue=False) for one in ENDINGS]
-    for ending, run in zip(ENDINGS, run_jobs(slurm, evidence, jobs), strict=True):
+    diagnosed(slurm, evidence, ENDINGS, jobs)
+
+
+@pytest.mark.check("SLU-41")
+@pytest.mark.requires("diagnosis", "cgroup.memory")
+def test_too_little_memory_is_diagnosed(slurm: Slurm, evidence: Evidence) -> None:
+    """A job that was killed for its memory is told from one that was killed otherwise."""
+    script, name = OUT_OF_MEMORY.script, OUT_OF_MEMORY.name
+    job = JobSpec(script, name=name, mem=64, requeue=False, export="ALL,FILL=256")
+    diagnosed(slurm, evidence, [OUT_OF_MEMORY], [job])
+
+
+def diagnosed(slurm: Slurm, evidence: Evidence, endings: Sequence[Ending], jobs: Sequence[JobSpec]) -> None:
+    """Run jobs, and compare what is told of each with how it ended."""
+    for ending, run in zip(endings, run_jobs(slurm, evidence, jobs), strict=True):
         found = diagnosis(slurm.cluster, run, evidence)
         seen = (found.get("exit") or {}).get("status"), (found.get("exit") or {}).get("signal")
         assert (found.get("job"), *seen) == (run.id, *ending.exit), (
@@ -60,7 +79,7 @@ def test_failures_are_diagnosed(slurm: Slurm, evidence: Evidence) -> None:
             f"{run.id} with {ending.exit}"
         )
         assert found.get("cause") == ending.cause, (
-            f"{run.label}: {ending.script!r} is told to have ended by {found.get('cause')!r}, expected {ending.cause!r}"
+            f"{run.label}: it is told to have ended by {found.get('cause')!r}, expected {ending.cause!r}"
         )
         for key in ("summary", "advice"):
             assert found.get(key), f"{run.label}: its diagnosis has no {key}; expected words that help: {found}"
@@ -103,9 +122,9 @@ def test_plugin_stack(slurm: Slurm, facts: Facts, evidence: Evidence) -> None:
         "plug-ins", "\n".join(f"{node}: {', '.join(one.plugins) or 'none'}" for node, one in stacks.items())
     )
     controller = slurm.cluster.controller.name
-    log = facts(CONFIG, [controller])[controller]["SlurmdLogFile"]
+    config = facts(CONFIG, [controller])[controller]
     for machine in slurm.cluster.on("compute"):
-        loads(slurm, machine, log, evidence)
+        loads(slurm, machine, step_log(config, machine.name), evidence)
 
 
 def loads(slurm: Slurm, node: Node, log: str, evidence: Evidence) -> None:

@@ -9,7 +9,7 @@ from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.facts import CONFIG
 
-from ._journal import LAST, Line, journal, known_harmless, steps, wrong
+from ._journal import LAST, Line, journal, known_harmless, step_log, steps, wrong
 
 pytestmark = pytest.mark.requires("slurm")
 
@@ -29,11 +29,13 @@ def test_logs_have_no_errors(
     The last check of a run, so that it sees all of it; what was there before the run is not looked at.
     """
     controller = slurm.cluster.controller.name
-    log = facts(CONFIG, [controller])[controller]["SlurmdLogFile"]
+    config = facts(CONFIG, [controller])[controller]
     for node, last in facts(LAST, slurm.cluster.all.names).items():
         assert last, f"{node}: its journal holds no line of a daemon since it booted; nothing can be told of this run"
     written = facts(journal(run_started), slurm.cluster.all.names)
-    of_steps = facts(steps(log), slurm.cluster.on("compute").names)
+    of_steps: dict[str, tuple[Line, ...]] = {}
+    for node in slurm.cluster.on("compute").names:
+        of_steps |= facts(steps(step_log(config, node)), [node])
     evidence.attach(
         "broken on purpose", "\n".join(f"{start:.0f} to {end:.0f}: {name}" for start, end, name in broken_times)
     )

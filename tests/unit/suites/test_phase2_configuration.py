@@ -82,6 +82,12 @@ def test_versions_that_differ() -> None:
     )
     runs = slurm_nodes(node01={"version": "24.05.1"})
     red(check, facts(controller={NODES: runs}), "node01: the slurmd that runs is 24.05.1, controller's slurmctld is 24")
+    never = slurm_nodes(node01={"version": ""})
+    red(
+        check,
+        facts(controller={NODES: never}),
+        "node01: the slurmd that runs is unknown to slurmctld, controller's slu",
+    )
     everywhere = {
         VERSIONS: VERSIONS_TOLD.replace("24.11.5", "25.05.0"),
         CONFIG: data("scontrol-config.txt").replace("24.11.5", "25.05.0"),
