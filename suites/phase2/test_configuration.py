@@ -52,8 +52,6 @@ PLUGINS: Mapping[str, frozenset[str]] = MappingProxyType(
         "SelectType": frozenset({"select/cons_tres"}),
         "ProctrackType": frozenset({"proctrack/cgroup"}),
         "TaskPlugin": frozenset({"task/cgroup", "task/affinity"}),
-        "JobAcctGatherType": frozenset({"jobacct_gather/cgroup"}),
-        "AuthType": frozenset({"auth/munge"}),
     }
 )
 

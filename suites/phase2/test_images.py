@@ -22,7 +22,7 @@ PULL = Path(__file__).parent / "payloads" / "pull.py"
 def test_pull_and_convert(
     apptainer: Apptainer, evidence: Evidence, measure: Measurements, limits: Limits, run_id: str
 ) -> None:
-    """An image of some megabytes is pulled from a registry, converted and run, by the job user, in 180 s.
+    """An image of some megabytes is pulled from a registry, converted and run, by the job user, in time.
 
     The registry is a program of ours on the node's own address, for these seconds: no image hub is asked for anything.
     """
