@@ -15,7 +15,7 @@ from pytest_ai_how.report.writer_json import load_report
 from suites import phase2
 from suites.phase6._inventory import difference, inventory
 from tests.environment import clean_environment
-from tests.unit.test_seen_to_fail import PHASE_2, rows
+from tests.unit.test_seen_to_fail import PHASES, rows
 
 NAME = "aihowp2"
 
@@ -42,6 +42,6 @@ def test_every_claim_on_slurm_has_an_answer(tmp_path: Path) -> None:
     [written] = (tmp_path / "reports").glob("*/report.json")
     report = load_report(written)
     answers = {row.row.id: row.verdict for row in report.rows if row.row.phase == "phase2"}
-    ours = {check: answers[check] for check in rows(PHASE_2)}
+    ours = {check: answers[check] for check in rows(PHASES["phase2"])}
     assert ours == dict.fromkeys(ours, Verdict.PASSED), done.stdout[-5000:]
     assert (done.returncode, report.verdict) == (0, "fit"), done.stdout[-5000:]
