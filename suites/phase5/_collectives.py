@@ -12,8 +12,8 @@ from pytest_ai_how.services.slurm import JobOptions, Slurm
 
 from ._ranks import Ran, Shape, expect, in_place, launch, placed
 
-#: MiB for each process: PyTorch, and the buffers of a reduction.
-MEMORY = 640
+#: MiB for each process: PyTorch and the buffers of a reduction, and what CUDA's libraries take on top.
+MEMORY, MEMORY_CUDA = 640, 6144
 #: Programs that are placed with what they have in common.
 COMMON = "distributed/processes.py"
 #: The share of a wait by which clocks and the moment of measuring may differ.
@@ -30,7 +30,7 @@ def run_in_container(
     ``options`` say on how many nodes and how many tasks on each. The step's own ports serve the rendezvous.
     """
     shape = Shape(options["nodes"], options["ntasks_per_node"])
-    wanted = options | JobOptions(mpi="none", resv_ports=2, mem=MEMORY * shape.per_node)
+    wanted = options | JobOptions(mpi="none", resv_ports=2, mem=shape.per_node * (MEMORY_CUDA if gpus else MEMORY))
     with placed(slurm, run_id, COMMON, f"distributed/{program}.py") as folder:
         flags = ("nv",) if gpus else ()
         argv = command("exec", image, "python3", f"{folder}/{program}.py", *args, binds=[folder], flags=flags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pytest_ai_how.listening import LISTENING, Listener
@@ -33,6 +33,12 @@ def listeners(node: Node, evidence: Evidence) -> frozenset[Listener]:
     shown = node.run(*LISTENING.argv)
     evidence.result(shown, f"{node.name}: {LISTENING.name}")
     return frozenset(one for one in LISTENING.of(shown) if not one.local)
+
+
+def appeared(before: Iterable[Listener], now: Iterable[Listener]) -> tuple[Listener, ...]:
+    """What is listened on now and was not before; daemons that were there may have handed theirs to children."""
+    old = {(one.protocol, one.address, one.port) for one in before}
+    return tuple(one for one in now if (one.protocol, one.address, one.port) not in old)
 
 
 def connections(node: Node, evidence: Evidence) -> tuple[Connection, ...]:

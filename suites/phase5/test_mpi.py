@@ -89,9 +89,10 @@ def test_matrix_product(slurm: Slurm, evidence: Evidence, measure: Measurements,
 
 
 def run(slurm: Slurm, evidence: Evidence, name: str, shape: Shape, *program: str) -> Ran:
-    """Run a program of several ranks on the nodes themselves, with more ranks than CPUs where there are no more."""
-    few = {node: record.cpus for node, record in slurm.nodes().items() if record.cpus < shape.per_node}
-    over = f"overcommitted: {few} CPUs for {shape.per_node} ranks a node" if few else "a CPU for each rank"
-    evidence.attach("CPUs", over)
+    """Run a program of several ranks on the nodes themselves, with more ranks than CPUs if too few nodes have them."""
+    cpus = {node: record.cpus for node, record in slurm.nodes().items() if record.usable}
+    over = sum(count >= shape.per_node for count in cpus.values()) < shape.nodes
+    told = ", ".join(f"{node} has {count}" for node, count in cpus.items())
+    evidence.attach("CPUs", f"{'overcommitted' if over else 'one for each rank'}: {shape} ranks; {told}")
     argv = ("python3", *program)
-    return launch(slurm, evidence, name, shape, argv, mpi="pmix", mem=MEMORY, overcommit=bool(few))
+    return launch(slurm, evidence, name, shape, argv, mpi="pmix", mem=MEMORY, overcommit=over)

@@ -19,7 +19,7 @@ from pytest_ai_how.services.slurm.facts import CONFIG
 from ..phase6._containers import cause, culprit
 from ..phase6._slurm_jobs import cancelling, collect, completed, judged, submit
 from ._ranks import placed
-from ._sockets import Connection, connections, listeners
+from ._sockets import Connection, appeared, connections, listeners
 
 pytestmark = [pytest.mark.requires("slurm", "shared-storage"), pytest.mark.exclusive("slurm")]
 
@@ -87,7 +87,7 @@ def test_jobs_keep_to_the_range(slurm: Slurm, evidence: Evidence, run_id: str) -
         job = submit(slurm, JobSpec(script, name="exchange", nodes=2, ntasks=2, ntasks_per_node=1, mem=MEMORY, time=3))
         ids.append(job)
         ranks = {one["node"]: one["pid"] for one in begun(slurm, job, folder, 2)}
-        new = {name: listeners(slurm.cluster[name], evidence) - before[name] for name in ranks}
+        new = {name: appeared(before[name], listeners(slurm.cluster[name], evidence)) for name in ranks}
         held = {name: connections(slurm.cluster[name], evidence) for name in ranks}
         slurm.query("touch", f"{folder}/stop")
         run = completed(collect(slurm, evidence, [job])[0])

@@ -88,7 +88,10 @@ def test_what_a_cluster_in_order_said(check: Check, evidence: Evidence) -> None:
 def test_overcommitting_is_told(evidence: Evidence) -> None:
     judge(PI, edited("pi"), evidence)
     (said,) = [item for item in evidence.items if item.name == "CPUs"]
-    assert said.content == "overcommitted: {'node01': 2, 'node02': 2} CPUs for 4 ranks a node"
+    assert said.content == "overcommitted: 2×4 ranks; node01 has 2, node02 has 2"
+    found, _ = slurm(edited("pi"), node01={"cpus": 64}, node02={"cpus": 4})
+    PI(found, Evidence(), new_measure(), "r1")
+    assert "--ntasks-per-node=4" in asked(found, "srun")[0]
 
 
 ALONE = "".join(json.dumps([told | {"rank": 0, "size": 1}]) + "\n" for told in captured("hello"))

@@ -88,7 +88,7 @@ def test_another_range(settings: str, message: str, evidence: Evidence) -> None:
 # what a job listens on (ss of iproute2 6.15)
 
 BEFORE = 'tcp LISTEN 0 4096 0.0.0.0:6818 0.0.0.0:* users:(("slurmd",pid=51,fd=9))\ntcp LISTEN 0 128 [::]:22 [::]:*\n'
-NODE01 = BEFORE + (
+NODE01 = BEFORE.replace('("slurmd",pid=51,fd=9)', '("slurmstepd",pid=1090,fd=9),("slurmd",pid=51,fd=9)') + (
     'tcp LISTEN 0 4096 127.0.0.1:56321 0.0.0.0:* users:(("slurmstepd",pid=1096,fd=21))\n'
     'tcp LISTEN 0 4096 0.0.0.0:12716 0.0.0.0:* users:(("python3",pid=1115,fd=16),("slurmstepd",pid=1096,fd=16))\n'
     'tcp LISTEN 0 4096 0.0.0.0:12500 0.0.0.0:* users:(("python3",pid=1115,fd=13))\n'
