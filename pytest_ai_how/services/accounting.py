@@ -67,8 +67,9 @@ class Accounting:
 
     def causes(self) -> tuple[str, ...]:
         """What is wrong with slurmdbd: a unit that failed, a port that another program has taken."""
-        ours = self.cluster.config.driver != "ssh"
-        return causes([(self.cluster.controller, Daemon("slurmdbd.service", _SLURMDBD if ours else None))])
+        if self.cluster.config.driver == "ssh":  # units and ports are known where slurmdbd.conf is ours
+            return ()
+        return causes([(self.cluster.controller, Daemon("slurmdbd.service", _SLURMDBD))])
 
     def _sacctmgr(self, *argv: str, check: bool) -> Result:
         return self.cluster.controller.run("sacctmgr", "-nP", *argv, check=check, timeout=_TIMEOUT)

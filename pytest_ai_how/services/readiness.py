@@ -6,7 +6,7 @@ One round trip a look, nothing is repaired, and whoever waits is given a reason 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ _PROBE = 5
 # timeout(1): its own status when the time is up, and when it had to kill.
 _TIMED_OUT = (124, 137)
 _INIT = 1
+# Machines asked at once.
+_FAN_OUT = 32
 _TAKEN = "is taken by"
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "MainPID")
 
@@ -66,10 +68,15 @@ def faults(node: Node, daemon: Daemon) -> tuple[str, ...]:
 
 def causes(daemons: Iterable[tuple[Node, Daemon]]) -> tuple[str, ...]:
     """The faults of several daemons, ports that are taken first. A machine that can't be asked has none."""
-    found: list[str] = []
-    for node, daemon in daemons:
-        with suppress(AiHowError):
-            found += faults(node, daemon)
+
+    def look(one: tuple[Node, Daemon]) -> tuple[str, ...]:
+        try:
+            return faults(*one)
+        except AiHowError:
+            return ()
+
+    with ThreadPoolExecutor(_FAN_OUT) as pool:
+        found = [reason for reasons in pool.map(look, daemons) for reason in reasons]
     return tuple(sorted(found, key=lambda reason: _TAKEN not in reason))
 
 

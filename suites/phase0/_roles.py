@@ -90,8 +90,9 @@ def packages(found: Catalogued, ask_apt: Callable[[Definition, Sequence[str]], s
         image = Store().find(name, digest_of(own_part(definition)))
         asked = (*definition.packages, *definition.unpacked)
         if image:
-            built.update({package: name for package in asked if package in image.manifest["packages"]})
-            wrong += [f"{name} image: has no {one}, which a role asks for" for one in asked if one not in built]
+            has = image.manifest["packages"]
+            built.update({package: name for package in asked if package in has})
+            wrong += [f"{name} image: has no {one}, which a role asks for" for one in asked if one not in has]
         elif why := ask_apt(definition, [one for one in asked if one not in listed]):
             wrong.append(why)
         else:

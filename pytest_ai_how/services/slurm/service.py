@@ -259,12 +259,10 @@ class Slurm:
 
     def causes(self) -> tuple[str, ...]:
         """What is wrong with slurmctld and each slurmd: a unit that failed, a port that another program has taken."""
-        nodes = [(self.cluster[name], Daemon("slurmd.service", self._port(_SLURMD))) for name in self.compute]
-        return causes([(self.cluster.controller, Daemon("slurmctld.service", self._port(_SLURMCTLD))), *nodes])
-
-    def _port(self, number: int) -> int | None:
-        """The port is known where slurm.conf is ours."""
-        return None if self.cluster.config.driver == "ssh" else number
+        if self.cluster.config.driver == "ssh":  # units and ports are known where slurm.conf is ours
+            return ()
+        nodes = [(self.cluster[name], Daemon("slurmd.service", _SLURMD)) for name in self.compute]
+        return causes([(self.cluster.controller, Daemon("slurmctld.service", _SLURMCTLD)), *nodes])
 
     @property
     def compute(self) -> tuple[str, ...]:

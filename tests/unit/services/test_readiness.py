@@ -13,9 +13,12 @@ from pytest_ai_how.errors import DeadlineExceeded, FactError, TransportError
 from pytest_ai_how.facts import Fact
 from pytest_ai_how.node import Node
 from pytest_ai_how.services import readiness
+from pytest_ai_how.services.accounting import Accounting
 from pytest_ai_how.services.readiness import LONGEST, Daemon, await_ready, causes, family, faults
+from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
+from tests.fakes import fake_cluster
 
 NODE = Node(load_config("local", environ={}).nodes[0], FakeTransport("controller", {}))
 # systemd 257, iproute2 6.15, procps 4.0 on a controller
@@ -167,3 +170,14 @@ def test_a_machine_that_can_not_be_asked_has_no_causes(monkeypatch: pytest.Monke
 
 def test_nobody_descends_from_no_process() -> None:
     assert family(0, {1: 0}) == frozenset()
+
+
+def test_slurm_and_accounting_name_their_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, FAILED, LISTENING.replace("pid=99", "pid=812").replace("slurmctld", "nc"))
+    cluster = fake_cluster({})
+    told = Slurm(cluster).causes()
+    assert told[0] == "controller: port 6817 is taken by nc (process 812), expected slurmctld.service"
+    assert "node02: nothing listens on port 6818, expected slurmd.service" in told
+    assert "controller: nothing listens on port 6819, expected slurmdbd.service" in Accounting(cluster).causes()
+    site = fake_cluster({}, config=cluster.config.model_copy(update={"driver": "ssh"}))
+    assert Slurm(site).causes() == Accounting(site).causes() == (), "what others run, others know"

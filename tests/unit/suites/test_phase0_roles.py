@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -11,6 +12,8 @@ import pytest
 from pytest_ai_how.config.loader import load_config, load_configs
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.image.definitions import Definition, Source
+from pytest_ai_how.image.recipe import digest_of, own_part
+from pytest_ai_how.image.store import Store, describe
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
 from suites.phase0 import _roles as roles
@@ -223,3 +226,21 @@ def test_the_words_that_ship_are_two_roles_and_a_name() -> None:
     listed = {path.relative_to(top).as_posix() for path in sources(top)}
     assert {"README.md", "configs/checks.yaml", "suites/phase0/_retired.py", ".ci/run"} <= listed
     assert not [name for name in listed if "__pycache__" in name or name.startswith((".git/", ".venv/", "reports/"))]
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_an_image_without_a_package_that_another_has(evidence: Evidence) -> None:
+    """What was built of the roles as they are must have what they ask for, each image by itself."""
+    found = content()
+    store = Store()
+    store.folder.mkdir(parents=True)
+    for name, has in (("node", {"fio": "3.39-1"}), ("twin", {})):
+        node = found.images["node"]
+        definition = node if name == "node" else replace(node, name=name)
+        digest = digest_of(own_part(definition))
+        with store.building(name, digest) as place:
+            (place / "root").mkdir()
+            store.finish(place, {"name": name, "digest": digest, "packages": has, **describe(place / "root")})
+        found = replace(found, images={**found.images, name: definition})
+    with pytest.raises(AssertionError, match="^twin image: has no fio, which a role asks for"):
+        phase0.test_packages_can_be_had(packages(found, lambda *_: "apt is not asked"), evidence)
