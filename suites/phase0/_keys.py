@@ -7,7 +7,7 @@ image's own sshd, over the files that the machine would have: no machine is made
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,10 @@ from pytest_ai_how.drivers.machines.identity import Identity, load_identity, mak
 from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.image.needed import TREE_IMAGE
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.lease.state import cluster_state
 from pytest_ai_how.shell import Result
 
-from ._images import present
 from ._over import lay_out, run_over
 
 _CLIENT = "/ai-how-client"
@@ -62,10 +60,12 @@ class Door:
     answers: Mapping[str, Result]
 
 
-def tried(config: ClusterConfig, driver: Driver, up: bool, scratch: Path) -> tuple[Keys, Door]:
-    """The pair of a cluster, and what came of knocking with it: at its machines, or at the image's sshd.
+def tried(
+    config: ClusterConfig, driver: Driver, up: bool, tree: Callable[[], Path], scratch: Path
+) -> tuple[Keys, Door]:
+    """The pair of a cluster, and what came of knocking with it: at its machines, or at the sshd of the image ``tree``.
 
-    Raises :class:`~pytest_ai_how.errors.AiHowError` where there is no pair, or no image.
+    Raises :class:`~pytest_ai_how.errors.AiHowError` where there is no pair, or no image can be had.
     """
     if driver.name == "ssh":
         driver.check(config)
@@ -76,9 +76,8 @@ def tried(config: ClusterConfig, driver: Driver, up: bool, scratch: Path) -> tup
         folder = cluster_state(config.name) / "machines" / "keys"
         kept = load_identity(folder).client.public
         return Keys(folder / "id_ed25519", kept), knock_at_machines(config, driver)
-    tree = present(TREE_IMAGE)
     keys, identity = make_keys(config, scratch / "keys")
-    return keys, knock_at_image(config, keys, identity, tree.path, scratch)
+    return keys, knock_at_image(config, keys, identity, tree(), scratch)
 
 
 def knock_at_machines(config: ClusterConfig, driver: Driver) -> Door:

@@ -96,10 +96,19 @@ def able(cluster_config: ClusterConfig, bringup: Bringup, machines_up: bool) -> 
 def keys_and_door(
     cluster_config: ClusterConfig, bringup: Bringup, machines_up: bool, tmp_path: Path
 ) -> tuple[Keys, Door]:
-    """The pair that opens the machines and what came of trying it; see :mod:`._keys`. Makes no machine."""
+    """The pair that opens the machines and what came of trying it; see :mod:`._keys`. Makes no machine.
+
+    Others wait for this check, so an image that is missing is built as it is when machines are made.
+    """
+    from pytest_ai_how.image import ensure_image
+    from pytest_ai_how.image.needed import TREE_IMAGE
+
     from . import _keys
 
-    return _keys.tried(cluster_config, bringup.driver, machines_up, tmp_path)
+    def tree() -> Path:
+        return ensure_image(TREE_IMAGE, bringup.progress).path
+
+    return _keys.tried(cluster_config, bringup.driver, machines_up, tree, tmp_path)
 
 
 @pytest.fixture
