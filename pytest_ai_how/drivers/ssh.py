@@ -55,9 +55,12 @@ class SshDriver:
         if silent:
             for name in names:
                 self.transport(config, name).close()
+            # The first that is to blame stands in the first line; all are listed below it.
+            first, _, reason = silent[0].splitlines()[0].partition(": ")
             raise TransportError(
-                config.name,
-                f"{len(silent)} of {len(names)} machines do not answer:\n    " + "\n    ".join(silent),
+                first,
+                f"{reason}; {len(silent)} of {len(names)} machines of {config.name} do not answer:\n    "
+                + "\n    ".join(silent),
                 expected="every machine of the configuration answering over ssh",
                 cure="start them, or take them out of the YAML",
             )

@@ -69,6 +69,12 @@ def connect(endpoint: Endpoint) -> Connection:
         ) from error
     except (OSError, EOFError, SSHException, ValueError) as error:
         client.close()
+        if isinstance(error, SSHException) and "banner" in str(error):  # paramiko's word for RFC 4253's first line
+            raise TransportError(
+                endpoint.node,
+                f"something takes connections at {endpoint} and does not answer as sshd does: {error}",
+                cure=f"see what listens there: ss -ltnp 'sport = :{endpoint.port}', or correct the port",
+            ) from error
         raise TransportError(
             endpoint.node,
             f"no ssh connection to {endpoint}: {error or type(error).__name__}",

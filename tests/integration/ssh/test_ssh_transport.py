@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,21 @@ def test_nobody_listens(server: Server) -> None:
     known = server.folder / "known_hosts"
     with pytest.raises(TransportError, match=r"node01: no ssh connection to root@127\.0\.0\.1:1: .*refused|Unable"):
         SshTransport("node01", "127.0.0.1", 1, "root", server.folder / "id", known).execute(["true"], timeout=5)
+
+
+def test_something_else_listens(server: Server) -> None:
+    """A web server has the port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web, ThreadPoolExecutor(1) as pool:
+        port = web.server_address[1]
+        pool.submit(web.serve_forever, 0.05)
+        try:
+            with pytest.raises(TransportError) as caught:
+                server.transport(port=port).execute(["true"], timeout=5)
+        finally:
+            web.shutdown()
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith(f"node01: something takes connections at root@127.0.0.1:{port} and does not answer as sshd")
+    assert f"do: see what listens there: ss -ltnp 'sport = :{port}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("what", ["key", "known_hosts"])
