@@ -18,7 +18,7 @@ from pytest_ai_how.image.definitions import Definition, Source
 from pytest_ai_how.image.family import parse_os_release
 from pytest_ai_how.image.mirror import find_mirror
 from pytest_ai_how.image.models import PackageVersion
-from pytest_ai_how.image.origin import source_lines
+from pytest_ai_how.image.origin import elsewhere
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Image, Store
 from pytest_ai_how.image.versions import QUERY, check_versions, installed, parse_installed
@@ -69,7 +69,7 @@ WAYS: Mapping[str, tuple[bool, tuple[str, ...]]] = MappingProxyType(
         "from Debian's mirror": (True, ()),
         "from a folder of this host": (True, ()),
         "of another version": (False, (f"{_OURS} is {_VERSION}, expected at least {_HIGHER}", "do: ")),
-        "from nowhere": (False, (_NOWHERE, "do: correct the role's packages")),
+        "from nowhere": (False, (_NOWHERE, "neither ", " nor the mirror ", "do: complete the packages there")),
         "from an empty folder": (False, ("holds no .deb file", "do: name it in the cluster's YAML")),
         "not Debian": (False, ("is Rocky Linux 9.4", "expected: Debian", "do: ")),
     }
@@ -103,7 +103,7 @@ def outcomes(source: Source, image: Image, folder: Path) -> dict[str, Outcome]:
     with Sandbox() as sandbox:
         root = folder / "root"
         sandbox.run(["cp", "--archive", "--reflink=auto", str(image.path), str(root)])
-        extra = source_lines(_NAME, PackageSource(folder=str(_sample(folder, sandbox))), folder / "origin", sandbox)
+        extra = elsewhere(_NAME, PackageSource(folder=str(_sample(folder, sandbox))), folder / "origin", sandbox)
         apt = Apt.open(definition, folder / "apt", find_mirror(), sandbox, extra)
         bench = _Bench(root, sandbox)
         ways: dict[str, tuple[str, Callable[[], object]]] = {
@@ -157,7 +157,7 @@ def _demanding(definition: Definition) -> Definition:
 def _from_empty(folder: Path, sandbox: Sandbox) -> None:
     empty = folder / "empty"
     empty.mkdir()
-    source_lines(_NAME, PackageSource(folder=str(empty)), folder / "no-origin", sandbox)
+    elsewhere(_NAME, PackageSource(folder=str(empty)), folder / "no-origin", sandbox)
 
 
 def _foreign(folder: Path) -> Path:

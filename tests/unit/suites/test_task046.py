@@ -25,8 +25,8 @@ def evidence() -> Evidence:
 SAID = {
     "of another version": "tiny image: ai-how-sample is 1.2.3, expected at least 9\n  do: point AI_HOW_MIRROR at",
     "from nowhere": (
-        "tiny image: the mirror http://m lacks packages: E: Unable to locate package ai-how-nowhere\n"
-        "  do: correct the role's packages or configs/versions.yaml"
+        "tiny image: neither /o/packages nor the mirror http://m has packages that it needs: E: Unable to locate "
+        "package ai-how-nowhere\n  do: complete the packages there, or name another source in the cluster's YAML"
     ),
     "from an empty folder": "/tmp/o/empty: holds no .deb file\n  do: name it in the cluster's YAML: storage.beegfs",
     "not Debian": "/tmp/o/foreign: is Rocky Linux 9.4; packages\n  expected: Debian or a\n  do: use an image",
