@@ -39,6 +39,7 @@ SERVICES: Mapping[str, str] = MappingProxyType(
         "storage": "pytest_ai_how.services.storage:Storage",
         "apptainer": "pytest_ai_how.services.apptainer:Apptainer",
         "registry": "pytest_ai_how.services.registry:Registry",
+        "monitoring": "pytest_ai_how.services.monitoring:Monitoring",
     }
 )
 MACHINES, SSH, WARM = "machines", "ssh", "warm"
@@ -289,7 +290,10 @@ def claim(config: ClusterConfig, driver: Driver) -> Claim:
 
 
 def services_of(config: ClusterConfig) -> tuple[str, ...]:
-    """The names of the product's services that a cluster of this configuration has."""
+    """The names of the product's services that work on a cluster of this configuration goes through.
+
+    Monitoring only looks on: who asks for it waits for it, and nobody else.
+    """
     has_storage = config.storage.kind != "none"
     has_containers = config.containers.runtime != "none"
     has = {
@@ -301,7 +305,7 @@ def services_of(config: ClusterConfig) -> tuple[str, ...]:
         "apptainer": has_containers,
         "registry": has_containers and has_storage,
     }
-    return tuple(name for name in SERVICES if has[name])
+    return tuple(name for name in SERVICES if has.get(name))
 
 
 def _faults(service: Service) -> tuple[str, ...]:

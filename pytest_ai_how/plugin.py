@@ -23,6 +23,7 @@ pytest_plugins = [
             "beegfs",
             "apptainer",
             "registry",
+            "monitoring",
             "images",
         ),
         *("facts", "evidence", "measure", "culprit", "run"),

@@ -28,6 +28,9 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "storage.raw": "the bare medium below the shared file system can be measured",
         "storage.baseline": "figures of earlier runs on this host are kept",
         "beegfs": "the shared file system is BeeGFS",
+        "monitoring": "Prometheus and Alertmanager watch the machines",
+        "grafana": "Grafana shows what Prometheus knows",
+        "dcgm": "DCGM tells Prometheus about GPUs",
         "virtiofs": "virtual machines mount directories of this machine by virtiofs",
         "kernel.own": "each machine runs a kernel of its own",
         "hardware.own": "each machine sees CPUs, memory and a disk of its own, and no more",
@@ -62,6 +65,7 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     storage = config.storage.kind
     slurm = config.slurm
     ours, claimed = config.driver != "ssh", config.claims.packages
+    monitoring = config.monitoring
     runtime = config.containers.runtime != "none"
     mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
     virtiofs = config.driver in ("libvirt", "auto") and mounts
@@ -85,6 +89,9 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "storage.raw": (storage != "none", "storage.kind is none"),
         "storage.baseline": (storage != "none", "storage.kind is none"),
         "beegfs": (storage == "beegfs", f"storage.kind is {storage}"),
+        "monitoring": (monitoring.kind != "none", "monitoring.kind is none"),
+        "grafana": (monitoring.grafana is not None, "no monitoring.grafana"),
+        "dcgm": (monitoring.dcgm is not None, "no monitoring.dcgm"),
         "virtiofs": (virtiofs, f"driver is {config.driver}, storage.kind is {storage}"),
         "hypervisor": (config.driver in ("libvirt", "auto"), f"driver is {config.driver}"),
         "network.own": (

@@ -45,6 +45,9 @@ DnsName = Annotated[
     str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$", max_length=253)
 ]
 PortName = Annotated[str, Field(pattern=r"^(tcp|udp)/[1-9][0-9]{0,4}$")]
+# Prometheus's durations, with one unit.
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(ms|[smhdwy])$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Role = Literal["controller", "compute", "storage"]
 
 # What a pattern asks for, in words; errors say this instead of the pattern.
@@ -70,6 +73,7 @@ FORMS: Mapping[str, str] = MappingProxyType(
             (DnsName, "a host name of lower-case letters, digits, hyphens and dots"),
             (PortName, "a protocol and a port, such as tcp/9100 or udp/68"),
             (AptWord, "a word of letters, digits and ._/+-"),
+            (Duration, "a number with one of the units ms, s, m, h, d, w, y, e.g. 15s or 15d"),
         )
     }
 )

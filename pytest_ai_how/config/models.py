@@ -18,6 +18,7 @@ from pytest_ai_how.config.forms import (
     UserName,
 )
 from pytest_ai_how.config.machines import Gpus, Network, NodeConfig, PciDevice, VirtiofsMount
+from pytest_ai_how.config.monitoring import Monitoring
 from pytest_ai_how.config.outside import Claims, Outside
 from pytest_ai_how.config.storage import BeeGfs, PackageSource, Storage
 
@@ -28,6 +29,7 @@ __all__ = [
     "ClusterConfig",
     "Containers",
     "Gpus",
+    "Monitoring",
     "Network",
     "NodeConfig",
     "Outside",
@@ -91,6 +93,7 @@ class ClusterConfig(Model):
     storage: Storage = Storage()
     slurm: Slurm | None = None
     containers: Containers = Containers()
+    monitoring: Monitoring = Monitoring()
     ssh: Ssh = Ssh()
     outside: Outside | None = Field(default=None, description="default: machines that we make reach nothing outside")
     claims: Claims = Claims()

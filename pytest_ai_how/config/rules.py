@@ -11,6 +11,7 @@ from ipaddress import AddressValueError, IPv4Address
 
 from pytest_ai_how.config.capabilities import CAPABILITIES
 from pytest_ai_how.config.machine_rules import MACHINE_RULES
+from pytest_ai_how.config.monitoring_rules import MONITORING_RULES
 from pytest_ai_how.config.plain import Plain, at, entries, repeated, subnet_of, texts
 from pytest_ai_how.config.storage_rules import STORAGE_RULES
 from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
@@ -168,6 +169,7 @@ _RULES: tuple[Callable[[Plain], Iterator[Mistake]], ...] = (
     _roles,
     *MACHINE_RULES,
     *STORAGE_RULES,
+    *MONITORING_RULES,
     _partitions,
     _containers,
     _absent,

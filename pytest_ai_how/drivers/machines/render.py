@@ -12,6 +12,7 @@ from pytest_ai_how.assets import asset
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
 from pytest_ai_how.drivers.machines.beegfs import beegfs_files, beegfs_names
 from pytest_ai_how.drivers.machines.identity import Identity
+from pytest_ai_how.drivers.machines.monitoring import monitoring_files, monitoring_names
 
 # Linux keeps 240 to 254 for local and experimental character devices (Documentation/admin-guide/devices.txt): nobody
 # is behind these, so opening one says ENXIO when a job may and EPERM when it may not.
@@ -66,6 +67,8 @@ class Renderer:
             yield from self._slurm(node)
         beegfs = beegfs_files(self.config, node, self.identity.beegfs, lambda template: self._text(template, node))
         yield from (File(path, content, mode) for path, content, mode in beegfs)
+        monitoring = monitoring_files(self.config, node, lambda template: self._text(template, node))
+        yield from (File(path, content, mode) for path, content, mode in monitoring)
 
     def shared_text(self, template: str) -> str:
         """A file that is the same on all nodes."""
@@ -133,6 +136,7 @@ class Renderer:
                 plugin=self.confinement.plugin,
                 confines={capability: capability not in absent for capability in _CONFINES},
                 **beegfs_names(config),
+                **monitoring_names(config),
             )
         )
 

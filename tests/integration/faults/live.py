@@ -26,6 +26,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.apptainer import Apptainer
+from pytest_ai_how.services.monitoring import Monitoring
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, JobRecord, SacctRecord, Slurm
 from pytest_ai_how.services.storage import Storage
@@ -49,6 +50,7 @@ slurm:
     - {{name: gpu, nodes: [node01, node02], default: true}}
     - {{name: debug, nodes: [node01, node02]}}
 containers: {{images: [base]}}
+monitoring: {{kind: prometheus, scrape_interval: 2s}}
 """
 #: Seconds that a check waits for a job here: several times what a job takes, and not the minute it has on a site.
 PATIENCE = 8.0
@@ -121,6 +123,8 @@ class Live:
             "cluster_config": self.cluster.config,
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
+            "monitoring": Monitoring(self.cluster),
+            "facts": Facts(Readings(self.cluster.nodes), evidence),
             "run_id": uuid.uuid4().hex[:8],
             **more,
         }

@@ -18,6 +18,8 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         "gpu.passthrough": "no gpus of kind passthrough in cluster 'local'",
         "beegfs": "storage.kind is host-directory in cluster 'local'",
         "cloud": "no outside.peers in cluster 'local'",
+        "grafana": "no monitoring.grafana in cluster 'local'",
+        "dcgm": "no monitoring.dcgm in cluster 'local'",
     }
 
 

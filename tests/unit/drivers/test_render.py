@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from jinja2 import UndefinedError
 
 from pytest_ai_how.config.models import ClusterConfig
@@ -169,3 +170,44 @@ def test_job_user_of_the_image_is_left_as_it_is(tmp_path: Path, monkeypatch: pyt
     add_user(tmp_path, "hpc", accounts.owner("hpc"))
     assert (tmp_path / "etc/passwd").read_text().count("hpc:x:") == 1
     assert accounts.owner("hpc") == (1000, 1000)
+
+
+MONITORED = {"kind": "prometheus", "retention": "7d", "scrape_interval": "2s"}
+
+
+def test_prometheus_asks_every_machine_that_runs_and_listens_on_its_own_address_alone() -> None:
+    nodes = [dict(node) for node in LOCAL["nodes"]]
+    nodes[2]["auto_start"] = False
+    files = rendered(config(nodes=nodes, monitoring=MONITORED))
+    prometheus = yaml.safe_load(files["controller"]["/etc/prometheus/prometheus.yml"].content)
+    assert prometheus["global"] == dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "2s")
+    jobs = {job["job_name"]: [one["targets"] for one in job["static_configs"]] for job in prometheus["scrape_configs"]}
+    assert jobs["node"] == [["10.99.0.10:9100"], ["10.99.0.11:9100"]]
+    arguments = files["controller"]["/etc/default/prometheus"].content.decode()
+    assert "--web.listen-address=10.99.0.10:9090 --storage.tsdb.retention.time=7d " in arguments
+    alone = files["controller"]["/etc/default/prometheus-alertmanager"].content.decode()
+    assert alone.endswith('--web.listen-address=10.99.0.10:9093 --cluster.listen-address="\n')
+    assert b"--web.listen-address=10.99.0.11:9100 " in files["node01"]["/etc/default/prometheus-node-exporter"].content
+
+
+def test_daemons_of_monitoring_are_where_they_belong_and_nowhere_without_it() -> None:
+    def defaults(monitoring: dict[str, str]) -> dict[str, set[str]]:
+        every = rendered(config(monitoring=monitoring))
+        return {
+            node: {path.rpartition("/")[2] for path in files if path.startswith("/etc/default/prometheus")}
+            for node, files in every.items()
+        }
+
+    exporter = {"prometheus-node-exporter"}
+    assert defaults(MONITORED) == {
+        "controller": exporter | {"prometheus", "prometheus-alertmanager"},
+        "node01": exporter,
+        "node02": exporter,
+    }
+    assert not any(defaults({"kind": "none"}).values())
+
+
+def test_a_scrape_ends_in_ten_seconds_however_seldom_it_is() -> None:
+    text = rendered(config(monitoring=MONITORED | {"scrape_interval": "1m"}))["controller"]
+    prometheus = yaml.safe_load(text["/etc/prometheus/prometheus.yml"].content)
+    assert (prometheus["global"]["scrape_interval"], prometheus["global"]["scrape_timeout"]) == ("1m", "10s")

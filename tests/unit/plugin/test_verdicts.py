@@ -146,7 +146,7 @@ def test_large(evidence):
 def test_informational_checks_decide_nothing(good: Site) -> None:
     good.test(
         """
-@pytest.mark.check("INF-31")
+@pytest.mark.check("INF-44")
 def test_informational(evidence):
     evidence.attach("seen", "0")
     assert False, "host: no update since a year"

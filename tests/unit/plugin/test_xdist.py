@@ -181,7 +181,7 @@ def test_dies(cluster):
 def test_behind(evidence):
     evidence.attach("seen", "1")
 
-@pytest.mark.check("INF-31")
+@pytest.mark.check("INF-44")
 @pytest.mark.parametrize("n", range(3))
 def test_lives(n, cluster, evidence):
     evidence.attach("seen", "1")

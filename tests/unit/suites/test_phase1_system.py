@@ -238,12 +238,12 @@ def test_a_port_that_nobody_declared(cluster: Cluster) -> None:
 def test_ports_are_those_of_what_the_cluster_has(cluster: Cluster) -> None:
     ports = declared(cluster.config)
     assert {node.name: required(ports, node.config) for node in cluster.nodes} == {
-        "controller": (22, 6817, 6819),
-        "node01": (22, 6818),
-        "node02": (22, 6818),
+        "controller": (22, 6817, 6819, 9090, 9093, 9100),
+        "node01": (22, 6818, 9100),
+        "node02": (22, 6818, 9100),
     }
     plain = declared(cluster.config.model_copy(update={"slurm": None}))
-    assert required(plain, cluster["controller"].config) == (22,)
+    assert required(plain, cluster["controller"].config) == (22, 9090, 9093, 9100)
     assert not [port for port in ports if port.needs == "beegfs"]
     assert all(port.by for port in of_node(ports, cluster["node01"].config))
 
