@@ -19,7 +19,9 @@ NEEDED = [
     pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="apt-get install systemd-container"),
 ]
 CGROUP_CONF, ECL = "/etc/slurm/cgroup.conf", "/etc/apptainer/ecl.toml"
-RESTART_SLURMD, RESTART_SLURMCTLD = "systemctl restart slurmd", "systemctl restart slurmctld"
+# reset-failed also forgets how often a unit was started lately, which systemd else limits to five in ten seconds.
+RESTART_SLURMD = "systemctl reset-failed slurmd; systemctl restart slurmd"
+RESTART_SLURMCTLD = "systemctl reset-failed slurmctld; systemctl restart slurmctld"
 
 
 @dataclass(frozen=True, slots=True)
