@@ -66,6 +66,8 @@ def launch(
     """
     job = options["name"] = f"{program}-{time.monotonic_ns()}"
     options["nodes"], options["ntasks"] = shape.nodes, shape.ranks
+    # When one has failed, the others would wait for it.
+    options["kill_on_bad_exit"] = True
     if not options.get("overcommit"):
         # More of them than a node has CPUs is refused by Slurm 24.11 even with --overcommit; ranks go in even blocks.
         options["ntasks_per_node"] = shape.per_node

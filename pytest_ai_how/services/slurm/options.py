@@ -13,7 +13,8 @@ class JobOptions(TypedDict, total=False):
 
     ``export`` is the value of ``--export``; ``requeue=False`` is ``--no-requeue``; ``immediate`` (srun only) is how
     many seconds to wait for resources; ``overcommit`` lets more tasks onto a node than it has CPUs; ``resv_ports`` is
-    how many ports of ``MpiParams`` a step gets for itself on each of its nodes.
+    how many ports of ``MpiParams`` a step gets for itself on each of its nodes; ``kill_on_bad_exit`` ends a step with
+    the first task that fails.
     """
 
     partition: str
@@ -40,6 +41,7 @@ class JobOptions(TypedDict, total=False):
     mpi: str
     overcommit: bool
     resv_ports: int
+    kill_on_bad_exit: bool
 
 
 class JobSpec:

@@ -11,6 +11,8 @@ what Slurm says. The backend is NCCL where a process sees a GPU, and gloo elsewh
 import json
 import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -43,7 +45,11 @@ def from_slurm(slurm: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def together() -> Iterator[torch.device]:
-    """Join the other processes for the time of the block; yields the device to compute on."""
+    """Join the other processes for the block, which yields the device to compute on, and end the process with it.
+
+    gloo of PyTorch 2.6 was seen to wait for ever where two processes take their connections down at the same time, so
+    that is left to the kernel.
+    """
     for name, value in from_slurm(dict(os.environ)).items():
         os.environ.setdefault(name, value)
     # Debian's PyTorch is built without libuv, and others do without it.
@@ -55,10 +61,19 @@ def together() -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     torch.set_num_threads(1)
     distributed.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(seconds=PATIENCE))
+    status = 1
     try:
         yield device
+        distributed.barrier()
+        if gpus:
+            distributed.destroy_process_group()
+        status = 0
+    except Exception:  # noqa: BLE001  the process ends here, and its status tells
+        traceback.print_exc()
     finally:
-        distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def settle(device: torch.device) -> None:
