@@ -60,7 +60,7 @@ def culprit(result: Result) -> str:
 def cause(result: Result) -> str:
     """Apptainer's own last word where it has one, else the last of the program: srun says only that it ended."""
     lines = result.stderr.strip().splitlines() or ["nothing on stderr"]
-    own = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: "))]
+    own = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: ", "INFO: "))]
     return next((line for line in lines if line.startswith("FATAL:")), (own or lines)[-1])
 
 
