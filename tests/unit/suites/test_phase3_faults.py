@@ -234,29 +234,29 @@ def cutting(answers: bool = False) -> Rules:
 @pytest.mark.seen_to_fail("STO-28")
 def test_a_cut_that_does_not_heal_or_hits_others(evidence: Evidence) -> None:
     def check(flow: Flow | None = None, wrote: str | Result = "", *, answers: bool = False) -> BeeGfs:
-        made = with_flow(flow or Flow(), controller=cutting(answers), node01=[(says("urandom"), wrote)])
+        made = with_flow(flow or Flow(), node01=cutting(answers), controller=[(says("urandom"), wrote)])
         faults.test_network_cut(made, Storage(made.cluster), SCRATCH, evidence, new_measure())
         return made
 
-    calls = [" ".join(call.argv) for call in check().cluster["controller"].transport.calls]  # type: ignore[attr-defined]  # a FakeTransport
+    calls = [" ".join(call.argv) for call in check().cluster["node01"].transport.calls]  # type: ignore[attr-defined]  # a FakeTransport
     deed = next(
         n for n, one in enumerate(calls) if one.startswith("ip neighbour replace to 10.78.0.12 dev host0 lladdr 02:00")
     )
     assert any("--on-active=20" in one and "ip neighbour delete to 10.78.0.12" in one for one in calls[:deed])
     assert any(one.startswith("ip neighbour delete to 10.78.0.12") for one in calls[deed:])
-    with pytest.raises(AssertionError, match=r"^controller: 10\.78\.0\.12 still answers though it was cut off"):
+    with pytest.raises(AssertionError, match=r"^node01: 10\.78\.0\.12 still answers though it was cut off"):
         check(answers=True)
     with pytest.raises(
-        AssertionError, match=r"^node01: can't write \(137: hung\) while only controller is cut off from node02"
+        AssertionError, match=r"^controller: can't write \(137: hung\) while only node01 is cut off from node02"
     ):
         check(wrote=KILLED)
-    with pytest.raises(AssertionError, match=r"^controller: goes on writing without a way to node02; nothing"):
+    with pytest.raises(AssertionError, match=r"^node01: goes on writing without a way to node02; nothing"):
         check(Flow(quiet=0.0))
     with pytest.raises(
-        AssertionError, match=r"^controller: not 3 new blocks after the cut between controller and node02 healed"
+        AssertionError, match=r"^node01: not 3 new blocks after the cut between node01 and node02 healed"
     ):
         check(Flow(ends=8))
-    with pytest.raises(LimitExceeded, match=r"^controller: storage\.stall\.cut is 185\.25 s"):
+    with pytest.raises(LimitExceeded, match=r"^node01: storage\.stall\.cut is 185\.25 s"):
         check(Flow(gap=(9, 185.0)))
 
 
