@@ -30,7 +30,7 @@ KNOWN = {
     "beegfs-meta.conf": SERVER | {"storeMetaDirectory", "storeClientXAttrs"},
     "beegfs-storage.conf": SERVER | {"storeStorageDirectory", "tuneNumWorkers"},
     "beegfs-client.conf": BOTH
-    | {"connCommRetrySecs", "sysUpdateTargetStatesSecs", "sysXAttrsEnabled"}
+    | {"connCommRetrySecs", "connMessagingTimeouts", "sysUpdateTargetStatesSecs", "sysXAttrsEnabled"}
     | {"tuneUseGlobalFileLocks", "tuneUseGlobalAppendLocks"},
     "beegfs-helperd.conf": {"connAuthFile", "connDisableAuthentication", "logStdFile"},
 }
@@ -198,3 +198,9 @@ def test_small_disks_are_not_low_on_space_from_the_start() -> None:
     for kind in ("Meta", "Storage"):
         assert (found[f"tune{kind}SpaceLowLimit"], found[f"tune{kind}InodesLowLimit"]) == ("512M", "20K")
         assert found[f"tune{kind}DynamicPools"] == "false"
+
+
+def test_a_server_that_is_gone_does_not_hold_a_client_for_minutes() -> None:
+    found = settings(rendered(cluster())["node01"]["/etc/beegfs/beegfs-client.conf"])
+    assert (found["connCommRetrySecs"], found["connMessagingTimeouts"]) == ("30", "60000,60000,30000")
+    assert "connMessagingTimeouts" not in settings(rendered(cluster("8"))["node01"]["/etc/beegfs/beegfs-client.conf"])
