@@ -24,6 +24,9 @@ from pytest_ai_how.transport.fake import FakeTransport
 from pytest_ai_how.transport.protocol import Transport
 
 
+BOOTED = "systemctl is-system-running --wait"
+
+
 class FakeDriver:
     """Makes folders for machines; they answer over FakeTransport with what ``answers`` says."""
 
@@ -36,6 +39,8 @@ class FakeDriver:
         self.refusal: AiHowError | None = None
         self.answers: dict[str, list[str | Result | Exception]] = {}
         self.transports = 0
+        self.made: dict[str, FakeTransport] = {}
+        self.booted: list[str | Result | Exception] = ["running\n"]
 
     def check(self, config: ClusterConfig) -> None:
         if self.refusal:
@@ -54,7 +59,9 @@ class FakeDriver:
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         self.transports += 1
-        return FakeTransport(node, {"uname -n": self.answers.get(node, [f"{node}\n"])})
+        says = {"uname -n": self.answers.get(node, [f"{node}\n"]), BOOTED: self.booted}
+        self.made[node] = FakeTransport(node, says)
+        return self.made[node]
 
 
 class FakeService:
@@ -167,6 +174,19 @@ def test_slow_machines_are_given_more_time(make: Make, driver: FakeDriver, monke
     monkeypatch.setattr(driver, "pace", 3.0, raising=False)
     with pytest.raises(StepFailed, match=r"no, still after 0\.3 s"):
         make(FakeService("s1", (), [("s: no",)]), within=0.1).ready("s1")
+
+
+@pytest.mark.parametrize("said", ["running\n", TransportError("node02", "the connection broke")])
+def test_slow_machines_boot_in_peace_before_services_are_asked(
+    make: Make, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, said: str | Exception
+) -> None:
+    make().cluster().close()
+    assert not any("--wait" in call.argv for each in driver.made.values() for call in each.calls)
+    monkeypatch.setattr(driver, "pace", 3.0, raising=False)
+    driver.booted = [said]
+    driver.print = "print2"
+    make().cluster()
+    assert all(BOOTED.split() == list(each.calls[-1].argv) for each in driver.made.values())
 
 
 def test_slow_machines_may_answer_late(make: Make, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:

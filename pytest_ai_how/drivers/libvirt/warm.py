@@ -37,9 +37,11 @@ _SHORT = 12
 _KEYS, _MEMORY, _MANIFEST, _LOCK = "keys", "memory", "manifest.json", ".lock"
 # virDomainSaveRestoreFlags (libvirt/libvirt-domain.h): a machine that was paused to be saved runs when it is restored.
 _RUNNING = 2
-# Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.2 to run `date`.
+# Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.4 for a command.
 _CLOCK_TOLERANCE = 1.0
 _COMMAND = 30.0
+# $1: seconds of the epoch. What it says is read back from the clock.
+_SET = ("sh", "-c", 'date --set "@$1" >/dev/null && exec date +%s.%N', "sh")
 # A machine that continues answers at once; on a host where ten others boot, sshd may need several tries.
 _REACHED = 60.0
 
@@ -150,39 +152,41 @@ def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api
         _each(go_on, domains)
 
 
-def set_clocks(transports: Mapping[str, Transport]) -> None:
+def set_clocks(transports: Mapping[str, Transport], within: float = _REACHED) -> None:
     """Set the clocks of machines that continue to this host's: theirs stood still.
 
-    Raises :class:`ProvisionError` naming the machine whose clock is not right then; the transports are closed.
+    Raises :class:`ProvisionError` for a machine that refuses, :class:`~pytest_ai_how.errors.DeadlineExceeded` for one
+    whose clock is not right ``within`` seconds; the transports are closed then.
     """
     try:
-        _each(lambda name: _set_clock(name, transports[name]), transports)
+        _each(lambda name: _set_clock(name, transports[name], within), transports)
     except BaseException:
         for transport in transports.values():
             transport.close()
         raise
 
 
-def _set_clock(name: str, transport: Transport) -> None:
-    # Only the second command, over the connection that is there, is quick enough to carry the time.
-    wait_for(lambda: _answers(transport), within=_REACHED, what="answering over ssh", where=name)
-    result = transport.execute(("date", "--set", f"@{time.time():.3f}"), timeout=_COMMAND)
-    if not result.ok:
-        raise ProvisionError(name, f"its clock can't be set: {result.describe(3)}", expected="this host's time")
-    before = time.time()
-    said = transport.execute(("date", "+%s.%N"), timeout=_COMMAND).stdout.strip()
-    after = time.time()
-    if not before - _CLOCK_TOLERANCE <= float(said or 0) <= after + _CLOCK_TOLERANCE:
-        raise ProvisionError(name, f"its clock says {said} after it was set", expected=f"{before:.3f} to {after:.3f}")
+def _set_clock(name: str, transport: Transport, within: float) -> None:
+    """Set it until it is right: the first command also logs in, and by then the time that it carries has gone by."""
+    seen = "nothing yet"
 
+    def is_right() -> bool:
+        nonlocal seen
+        try:
+            result = transport.execute((*_SET, f"{time.time():.3f}"), timeout=_COMMAND)
+        except HostKeyError:  # waiting does not make it another
+            raise
+        except TransportError as error:
+            seen = error.seen
+            return False
+        now = time.time()
+        if not result.ok:
+            raise ProvisionError(name, f"its clock can't be set: {result.describe(3)}", expected="this host's time")
+        said = float(result.stdout.strip() or 0)
+        seen = f"it said {said:.3f} when it was {now:.3f}"
+        return abs(now - said) <= _CLOCK_TOLERANCE
 
-def _answers(transport: Transport) -> bool:
-    try:
-        return transport.execute(("true",), timeout=_COMMAND).ok
-    except HostKeyError:  # waiting does not make it another
-        raise
-    except TransportError:
-        return False
+    wait_for(is_right, within=within, what="at this host's time", where=name, last_seen=lambda: seen)
 
 
 def leftovers(home: Path | None = None, *, remove: bool = False) -> list[Path]:

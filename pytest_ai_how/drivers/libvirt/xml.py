@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -22,6 +22,9 @@ _CMDLINE = (
     *("console=ttyS0", "root=/dev/vda", "rw", "net.ifnames=0", "loglevel=4", "systemd.show_status=0"),
     *("mitigations=off", "nokaslr"),
 )
+# With several CPUs each change of the kernel's code stops them all, which emulated ones do slowly: the others come with
+# the services (role kernel, ai-how-cpus.conf). Without this list systemd compiles and loads a security module by BPF.
+_EMULATED = ("maxcpus=1", "lsm=capability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,6 @@ class DomainXml:
 
     config: ClusterConfig
     hypervisor: Hypervisor
-    parameters: Sequence[str] = field(default=())
 
     def of(self, node: NodeConfig, files: Files, filesystems: Sequence[Filesystem]) -> str:
         """The domain of ``node``, everything in it escaped."""
@@ -89,8 +91,16 @@ class DomainXml:
             tap=names.tap_name(cluster, node.name),
             network_name=names.network_name(cluster),
             mtu=network.mtu if network else 1500,
-            cmdline=" ".join([*_CMDLINE, *self.parameters, *(f"ai_how.role={role}" for role in node.roles)]),
+            cmdline=" ".join(self._cmdline(node)),
         )
+
+    def _cmdline(self, node: NodeConfig) -> Iterator[str]:
+        yield from _CMDLINE
+        if not self.hypervisor.kvm:
+            yield from _EMULATED
+        if node.devices:
+            yield "ai_how.coldplug"
+        yield from (f"ai_how.role={role}" for role in node.roles)
 
 
 def network_xml(config: ClusterConfig, *, own_bridge: bool) -> str:

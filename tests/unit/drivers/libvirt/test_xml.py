@@ -50,6 +50,17 @@ def test_a_machine_boots_the_kernel_directly_from_its_own_disk() -> None:
     assert (console.get("path"), console.get("append")) == ("/m/console.log", "on")
 
 
+def test_emulated_machines_boot_on_one_cpu_and_those_with_devices_look_for_their_drivers() -> None:
+    def words(hypervisor: Hypervisor, **changes: Any) -> list[str]:
+        return (domain(hypervisor, **changes).findtext("./os/cmdline") or "").split()
+
+    with_devices = {"gpus": {"kind": "passthrough", "count": 1, "devices": [GPU, SOUND]}}
+    assert {"maxcpus=1", "lsm=capability"} <= set(words(EMULATED))
+    assert not {"maxcpus=1", "lsm=capability", "ai_how.coldplug"} & set(words(KVM))
+    assert "ai_how.coldplug" not in words(EMULATED)
+    assert "ai_how.coldplug" in words(KVM, **with_devices)
+
+
 def test_memory_and_cpus_are_those_of_the_yaml() -> None:
     found = domain(memory=2000, cpus=3)
     assert found.findtext("memory") == "2000"
