@@ -23,7 +23,6 @@ from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from pytest_ai_how.transport.protocol import Transport
 
-
 BOOTED = "systemctl is-system-running --wait"
 
 
