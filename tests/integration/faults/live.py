@@ -124,7 +124,6 @@ class Live:
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
             "monitoring": Monitoring(self.cluster),
-            "facts": Facts(Readings(self.cluster.nodes), evidence),
             "run_id": uuid.uuid4().hex[:8],
             **more,
         }
