@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pytest_ai_how.cluster import Cluster
     from pytest_ai_how.config.models import ClusterConfig
     from pytest_ai_how.node import Node
+    from pytest_ai_how.report.evidence import Evidence
+    from pytest_ai_how.report.facts import Facts
+    from pytest_ai_how.services.monitoring import Monitoring
 
     from ._rebuilt import Rebuilt
 
@@ -25,6 +28,15 @@ def administrators(cluster: Cluster) -> Iterator[dict[str, Node]]:
     yield found
     for node in found.values():
         node.transport.close()
+
+
+@pytest.fixture
+def current(monitoring: Monitoring, evidence: Evidence) -> Facts:
+    """Facts as they are now that monitoring is ready: those of the run were read before its daemons were there."""
+    from pytest_ai_how.facts import Readings
+    from pytest_ai_how.report.facts import Facts
+
+    return Facts(Readings(monitoring.cluster.nodes), evidence)
 
 
 @pytest.fixture

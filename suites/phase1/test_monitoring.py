@@ -211,7 +211,7 @@ def from_prometheus(monitoring: Monitoring, evidence: Evidence) -> None:
     """What fires in Prometheus is in Alertmanager. On machines that we made, one alert always fires."""
     where, port = monitoring.cluster.controller.name, monitoring.config.ports.alertmanager
     with answering():
-        known = kept(evidence, monitoring.prometheus.alertmanagers())
+        known = senders(monitoring, port, evidence)
         firing = kept(evidence, monitoring.prometheus.firing())
     assert any(f":{port}/" in url for url in known), (
         f"{where}: Prometheus sends alerts to {', '.join(known) or 'nobody'}; expected Alertmanager at port {port}"
@@ -222,6 +222,20 @@ def from_prometheus(monitoring: Monitoring, evidence: Evidence) -> None:
         )
     with answering():
         held(monitoring, firing, RESENT + 2 * monitoring.config.interval, evidence)
+
+
+def senders(monitoring: Monitoring, port: int, evidence: Evidence) -> tuple[str, ...]:
+    """Where Prometheus sends alerts, once Alertmanager is among it, or as it is after a while."""
+    told = monitoring.prometheus.alertmanagers()
+
+    def there() -> bool:
+        nonlocal told
+        told = monitoring.prometheus.alertmanagers()
+        return any(f":{port}/" in url for url in told[0])
+
+    with suppress(DeadlineExceeded):
+        wait_for(there, within=ARRIVES, what="Alertmanager known to Prometheus", every=0.2)
+    return kept(evidence, told)
 
 
 def held(monitoring: Monitoring, wanted: Sequence[Labels], within: float, evidence: Evidence) -> tuple[Alert, ...]:
@@ -245,13 +259,12 @@ def held(monitoring: Monitoring, wanted: Sequence[Labels], within: float, eviden
 
 
 @pytest.mark.check("INF-38")
-@pytest.mark.reads(LISTENING, PROCESSES)
-def test_unprivileged(monitoring: Monitoring, cluster: Cluster, facts: Facts) -> None:
+def test_unprivileged(monitoring: Monitoring, cluster: Cluster, current: Facts) -> None:
     """What listens on the ports of monitoring does not run as root."""
     ports = monitoring.config.ports
     everywhere = {ports.node_exporter: "node-exporter"}
     controller = {ports.prometheus: "Prometheus", ports.alertmanager: "Alertmanager"}
-    processes, listeners = facts(PROCESSES), facts(LISTENING)
+    processes, listeners = current(PROCESSES), current(LISTENING)
     for node in cluster.nodes:
         for port, name in {**everywhere, **(controller if "controller" in node.roles else {})}.items():
             pids = {

@@ -10,6 +10,7 @@ from pytest_ai_how.config.models import Monitoring as Config
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import ConfigError, DeadlineExceeded, Problem
 from pytest_ai_how.services.monitoring.alertmanager import Alertmanager
+from pytest_ai_how.services.monitoring.http import ApiError
 from pytest_ai_how.services.monitoring.prometheus import Prometheus, Series, Target
 from pytest_ai_how.shell import Result
 
@@ -31,10 +32,19 @@ class Monitoring:
         self.alertmanager = Alertmanager(controller, f"http://{controller.address}:{ports.alertmanager}")
 
     def faults(self) -> tuple[str, ...]:
-        """Why it is not ready: Prometheus is not. What it scrapes, and who else there is, is for checks to judge."""
+        """Why it is not ready: Prometheus is not, or knows no target yet, as in its first 5 s.
+
+        How its targets are, and who else there is, is for checks to judge.
+        """
         where = self.cluster.controller.name
         ready = self.prometheus.ready()
-        return () if ready.status == 200 else (f"{where}: Prometheus, {ready.url}, {ready.said}",)
+        if ready.status != 200:
+            return (f"{where}: Prometheus, {ready.url}, {ready.said}",)
+        try:
+            targets, _ = self.prometheus.targets()
+        except ApiError as error:
+            return (f"{where}: {error.seen}",)
+        return () if targets else (f"{where}: Prometheus, {self.prometheus.url}, has no target",)
 
     def settled(self, every: Callable[[Target], bool], what: str) -> tuple[tuple[Target, ...], Result]:
         """All targets once ``every`` one of them is as wanted, or as they are after some scrapes.

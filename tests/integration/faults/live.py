@@ -119,6 +119,7 @@ class Live:
             "built_images": tuple(ensure_images(["base"], Silent()).values()),
             "evidence": evidence,
             "facts": Facts(Readings(self.cluster.nodes), evidence),
+            "current": Facts(Readings(self.cluster.nodes), evidence),
             "culprit": Culprit(evidence),
             "cluster_config": self.cluster.config,
             "measure": Measurements(load_limits("local"), evidence),

@@ -228,6 +228,9 @@ def test_daemons_that_run_as_root(evidence: Evidence) -> None:
 
 def test_prometheus_that_does_not_answer_is_why_monitoring_is_not_ready() -> None:
     assert monitoring(captured()).faults() == ()
+    early = changed(captured(), TARGETS, lambda data: data["data"].update(activeTargets=[]))
+    [fault] = monitoring(early).faults()
+    assert fault.endswith("has no target")
     [fault] = monitoring(captured("no-prometheus")).faults()
     assert fault.startswith("controller: Prometheus, http")
     assert "does not answer: curl: (7)" in fault
