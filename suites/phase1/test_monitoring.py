@@ -123,7 +123,7 @@ def test_metrics(monitoring: Monitoring, facts: Facts, evidence: Evidence, measu
 def rates(monitoring: Monitoring, targets: tuple[Target, ...], evidence: Evidence) -> dict[str, tuple[Series, ...]]:
     """CPU seconds of all kinds in a second of each machine, once there are samples enough."""
     window = math.ceil(INTERVALS * monitoring.config.interval)
-    query = f"sum by (job, instance) (rate({METRICS['CPU']}[{window}s]))"
+    query = f"sum by (job, instance) (irate({METRICS['CPU']}[{window}s]))"
     found: dict[str, tuple[Series, ...]] = {}
 
     def all_there() -> bool:
