@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
+from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.services.monitoring import Monitoring
 from suites.phase1 import test_monitoring as checks
 
 from .cases import NEEDED, Fault, put_to_the_test, sees
-from .inject import edited, shell, stopped
+from .inject import Inject, edited, shell, stopped
 from .live import SUBNET, Live
 
 pytestmark = NEEDED
@@ -23,6 +29,20 @@ def job(name: str, targets: str) -> str:
     return f"scrape_configs:\n  - job_name: {name}\n    static_configs: [{{targets: [{targets}]}}]"
 
 
+def scraped(inject: Inject) -> Inject:
+    """A fault that Prometheus has met: it asked every target since."""
+
+    @contextmanager
+    def around(live: Live) -> Iterator[None]:
+        with inject(live):
+            query = f"min(timestamp(up)) > {live.controller.run('date', '+%s.%N').stdout.strip()}"
+            prometheus = Monitoring(live.cluster).prometheus
+            wait_for(lambda: prometheus.query(query)[0], within=30.0, what="all targets asked", every=0.2)
+            yield
+
+    return around
+
+
 FAULTS = [
     pytest.param(
         sees(
@@ -35,7 +55,7 @@ FAULTS = [
     ),
     pytest.param(
         Fault(
-            stopped("node02", EXPORTER),
+            scraped(stopped("node02", EXPORTER)),
             [
                 (checks.test_targets_are_the_nodes, r"node02: http.*:9100/metrics of job 'node' is down .*refused"),
                 (checks.test_metrics, r"node02: Prometheus has no node_cpu_seconds_total of it \(CPU\)"),
@@ -90,4 +110,30 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_goes_red_names_the_culprit_and_recovers(live: Live, fault: Fault) -> None:
-    put_to_the_test(live, fault)
+    def settled(inject: Inject) -> Inject:
+        @contextmanager
+        def around(live: Live) -> Iterator[None]:
+            all_known(live)
+            with inject(live):
+                all_known(live, alertmanager=False)
+                yield
+            all_known(live)
+
+        return around
+
+    put_to_the_test(live, Fault(settled(fault.inject), fault.seen))
+
+
+def all_known(live: Live, *, alertmanager: bool = True) -> None:
+    """Wait until Prometheus has the targets that its configuration names, and Alertmanager answers."""
+    found = Monitoring(live.cluster)
+
+    def known() -> bool:
+        if found.faults() or (alertmanager and found.alertmanager.ready().status != 200):
+            return False
+        configured = live.controller.read(CONFIG)
+        return {target.url.split("/")[2] for target in found.prometheus.targets()[0]} == set(
+            re.findall(rf"{SUBNET}\.\d+:\d+", configured)
+        )
+
+    wait_for(known, within=30.0, what="all targets known", where="controller", every=0.2)
