@@ -162,8 +162,10 @@ def await_sight(reader: Node, path: str, wanted: str) -> tuple[float, str]:
     while True:
         began = since.seconds - since.left
         seen = look(reader, path)
-        if seen == wanted or since.passed:
+        if seen == wanted:
             return began, seen
+        if since.passed:
+            return since.seconds - since.left, seen
         pause(0.02)
 
 
