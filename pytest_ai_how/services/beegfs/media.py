@@ -16,7 +16,8 @@ _FOLDER = ".ai-how-raw"
 _METADATA = f"/var/tmp/{_FOLDER}"  # noqa: S108  on the metadata server, made and removed by root
 # A sector in a block device's statistics is 512 bytes whatever the device's own (kernel.org, block/stat).
 _SECTORS_IN_MIB = 2**20 / 512
-_STATISTICS = "cat /sys/dev/block/$(findmnt --noheadings --output MAJ:MIN --target {})/stat"
+# Without --raw the number is padded with blanks (util-linux 2.41).
+_STATISTICS = "cat /sys/dev/block/$(findmnt --raw --noheadings --output MAJ:MIN --target {})/stat"
 
 
 class TargetMedia:
