@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from pytest_ai_how.assets import asset
-from pytest_ai_how.report.model import RunReport, Verdict
-from pytest_ai_how.report.writer_json import load_report
-from suites import phase6
-from suites.phase6._inventory import difference, inventory
-from tests.environment import clean_environment
+from pytest_ai_how.report.model import Verdict
 
-NAME = "aihowp6"
+from .whole import Ran, run_whole
+
 # What a busy machine does to these figures is not the product's fault; that it measured and judged them is asserted.
 FIGURES = {"STO-18", "STO-19", "STO-20", "STO-21", "STO-22", "STO-24", "STO-36", "SLU-36", "SLU-48"}
 # It fails with any of them that is blocking.
@@ -29,54 +22,25 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="systemd-nspawn needs 
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], RunReport, list[str]]:
-    """The run, its report, and what it left on the host."""
-    folder = tmp_path_factory.mktemp("phase6")
-    text = asset("configs/local.yaml").read_text().replace("10.78.0.", "10.90.0.").replace("aihow-local", "aihow-p6")
-    (folder / "whole.yaml").write_text(text.replace("name: local", f"name: {NAME}", 1))
-    clean = clean_environment()
-    before = inventory(NAME)
-    suite = Path(str(phase6.__file__)).parent
-    argv = [sys.executable, "-m", "pytest", str(suite), "-n4", "--cluster=whole.yaml", "--reports=reports"]
-    done = subprocess.run(
-        [*argv, "-p", "no:cacheprovider", f"--rootdir={suite.parents[1]}"],
-        cwd=folder,
-        env={**clean, "XDG_STATE_HOME": str(folder / "state")},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    left = difference(before, inventory(NAME))
-    [written] = (folder / "reports").glob("*/report.json")
-    return done, load_report(written), left
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return run_whole(tmp_path_factory.mktemp("phase6"), ["phase6"], number=90, workers=4, within=1200.0)
 
 
-def test_every_claim_of_phase_6_has_an_answer(
-    ran: tuple[subprocess.CompletedProcess[str], RunReport, list[str]],
-) -> None:
-    done, report, _ = ran
-    rows = {row.row.id: row for row in report.rows if row.row.phase == "phase6"}
-    missing = {check for check, row in rows.items() if row.verdict is Verdict.MISSING}
-    assert missing == NOT_WRITTEN
+def test_every_claim_of_phase_6_has_an_answer(ran: Ran) -> None:
+    rows = ran.rows("phase6")
+    assert {check for check, verdict in rows.items() if verdict is Verdict.MISSING} == NOT_WRITTEN
     answers = {Verdict.PASSED, Verdict.FAILED, Verdict.NOT_APPLICABLE}
-    open_rows = {check: row.reason for check, row in rows.items() if row.verdict not in answers}
-    assert open_rows.keys() == NOT_WRITTEN, done.stdout[-5000:]
-    absent = {row.row.id for row in rows.values() if row.verdict is Verdict.NOT_APPLICABLE}
-    assert absent <= {"STO-23", "STO-24", "STO-35", "CON-11", "CON-12"}, done.stdout[-5000:]
+    assert {check for check, verdict in rows.items() if verdict not in answers} == NOT_WRITTEN, ran.end
+    assert ran.not_applicable("phase6") <= {"STO-23", "STO-24", "STO-35", "CON-11", "CON-12"}, ran.end
 
 
-def test_nothing_failed_but_what_the_machine_is_to_blame_for(
-    ran: tuple[subprocess.CompletedProcess[str], RunReport, list[str]],
-) -> None:
-    done, report, _ = ran
-    failed = {row.row.id: row.reason for row in report.rows if row.verdict is Verdict.FAILED}
-    assert not failed.keys() - FIGURES - FOLLOWS, done.stdout[-5000:]
+def test_nothing_failed_but_what_the_machine_is_to_blame_for(ran: Ran) -> None:
+    failed = {row.row.id: row.reason for row in ran.report.rows if row.verdict is Verdict.FAILED}
+    assert not failed.keys() - FIGURES - FOLLOWS, ran.end
     assert all(", expected at " in reason for check, reason in failed.items() if check in FIGURES), failed
-    assert (done.returncode == 0) == (report.verdict == "fit"), done.stdout[-5000:]
-    assert failed or report.verdict == "fit", done.stdout[-5000:]
+    assert (ran.done.returncode == 0) == (ran.report.verdict == "fit"), ran.end
+    assert failed or ran.report.verdict == "fit", ran.end
 
 
-def test_nothing_is_left_on_the_host(ran: tuple[subprocess.CompletedProcess[str], RunReport, list[str]]) -> None:
-    _, _, left = ran
-    assert not left
+def test_nothing_is_left_on_the_host(ran: Ran) -> None:
+    assert not ran.left
