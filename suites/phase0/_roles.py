@@ -186,8 +186,8 @@ def rendered(config: ClusterConfig) -> Iterator[tuple[str, str]]:
 
 
 def unfinished(where: str, text: str) -> str:
-    """What is wrong with a rendered file; empty when nothing is."""
-    if left := re.search(r"\{[{%#].*", text):
+    """What is wrong with a rendered file; empty when nothing is. Prometheus fills in names that begin with ``$``."""
+    if left := re.search(r"\{(?:[%#]|\{(?!\s*\$)).*", text):
         return f"{where}: {left[0][:60]!r} was not rendered, expected no template in it"
     if where.endswith(".xml"):
         try:

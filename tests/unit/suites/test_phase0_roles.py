@@ -244,3 +244,9 @@ def test_an_image_without_a_package_that_another_has(evidence: Evidence) -> None
         found = replace(found, images={**found.images, name: definition})
     with pytest.raises(AssertionError, match="^twin image: has no fio, which a role asks for"):
         phase0.test_packages_can_be_had(packages(found, lambda *_: "apt is not asked"), evidence)
+
+
+def test_what_prometheus_fills_in_itself_is_no_template_of_ours() -> None:
+    assert roles.unfinished("local/controller:/etc/rules.yml", "{{ $labels.instance }} of {{$value}}") == ""
+    seen = roles.unfinished("local/controller:/etc/rules.yml", "{{ $labels.instance }} of {{ cluster }}")
+    assert seen == "local/controller:/etc/rules.yml: '{{ cluster }}' was not rendered, expected no template in it"
