@@ -127,7 +127,6 @@ ELSEWHERE = MappingProxyType(
         "pytest suites/phase0 suites/phase1 suites/phase2 suites/phase5 --cluster=local -n3": (
             "tests/integration/test_phases.py runs it on a cluster like it"
         ),
-        "pytest suites/phase3 --cluster=local": "tests/integration/test_phase3.py runs it on a cluster like it",
         "pytest suites/phase4 --cluster=local": "tests/integration/test_phase4.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local": _MINUTES,
         "pytest suites/phase6 --cluster=vm": "takes half an hour emulated; tests/integration/libvirt runs its parts",
