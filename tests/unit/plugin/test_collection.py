@@ -84,17 +84,16 @@ def test_kernel(facts):
 
 
 def test_who_breaks_something_lets_all_workers_read_anew(site: Site) -> None:
+    (site.folder / "condition").write_text("whole")
     site.test("""
 from pathlib import Path
 from pytest_ai_how.facts import Fact
-NOW = Fact("the state", ("cat", os.environ["FAKE_LOG"] + ".state"), str)
-state = Path(os.environ["FAKE_LOG"] + ".state")
+state = Path(__file__).with_name("condition")
+NOW = Fact("the state", ("cat", str(state)), str)
 
 @pytest.mark.reads(NOW)
 @pytest.mark.parametrize("number", range(4))
 def test_before(facts, number):
-    if not state.exists():
-        state.write_text("whole")
     seen = set(facts(NOW).values())
     time.sleep(0.1)
     assert seen == {"whole"}

@@ -47,7 +47,11 @@ def test_images_that_hold_something_else() -> None:
     with pytest.raises(
         AssertionError, match=r"^node01: image 'pytorch': python3-torch is 2\.4\.0-1, expected series 2\.6, as configs"
     ):
-        check(told(packages=found["packages"] | {"python3-torch": "2.4.0-1"}, modules=MODULES | {"torch": "2.4.0"}))
+        check(
+            told(
+                packages=found["packages"] | {"python3-torch": "2.4.0-1"}, modules=found["modules"] | {"torch": "2.4.0"}
+            )
+        )
     with pytest.raises(AssertionError, match=r"^node01: image 'base': `import torch` fails, although python3-torch is"):
         check(told(modules={"numpy": "2.2.4"}))
     with pytest.raises(
