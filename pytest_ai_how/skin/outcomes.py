@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.errors import DeadlineExceeded
 from pytest_ai_how.lease.locks import Locks
 from pytest_ai_how.report.model import CheckResult
 from pytest_ai_how.skin.results import Collection
@@ -77,6 +80,22 @@ class Outcomes:
             cure="look at what that test waits for",
         )
         return tuple(found[one] for one in wanted)
+
+    def wait_for(self, nodeids: Sequence[str], within: float = OTHERS_WITHIN) -> None:
+        """Wait until these tests have ended, or nobody is left who could run them; ``within`` seconds at most."""
+
+        def ended() -> bool:
+            return not set(nodeids) - self._noted() or self._alone()
+
+        with suppress(DeadlineExceeded):
+            wait_for(ended, within=within, what="through with other tests", where="this run", at_most=0.2)
+
+    def _noted(self) -> set[str]:
+        """The node ids of all tests that have ended."""
+        if not self._file.exists():
+            return set()
+        with self._locks.hold(_LOCK, shared=True):
+            return {json.loads(line)["nodeid"] for line in self._file.read_text(encoding="utf-8").splitlines()}
 
     def _alone(self) -> bool:
         """Whether no other process of the run runs tests any more."""

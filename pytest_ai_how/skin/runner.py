@@ -43,6 +43,7 @@ class Runner:
         self._gate_ids: Iterable[str] = ()
         self._awaited: Counter[str] = Counter()
         self._gates: Gates | None = None
+        self._turns: dict[pytest.Item, list[str]] = {}
 
     @property
     def _crew(self) -> Crew:
@@ -109,6 +110,12 @@ class Runner:
             return rank_of(str(item.path)), *rank(uses[item], self._disruptive(item), wanted_alone), spread
 
         items.sort(key=place)
+        # Who waits to be alone lets nobody else begin, so it does not wait beside those that take long turns.
+        turns: dict[int, list[str]] = {}
+        for item in items if groups_first else ():
+            if uses[item].alone_with and not _closing(item):
+                turns.setdefault(rank_of(str(item.path)), []).append(item.nodeid)
+        self._turns = {item: turns.get(rank_of(str(item.path)), []) for item in items if uses[item].alone}
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Remember what there is: not all that is taken out later is told to pytest_deselected."""
@@ -156,6 +163,8 @@ class Runner:
         item.stash[TRIAL] = Trial(strict=bool(ids))
         assert self._gates is not None  # made when collection finished
         self._gates.wait_for(self._barriers(ids))
+        if turns := self._turns.get(item):
+            self._config.stash[OUTCOMES].wait_for(turns)
         # Who judges the run waits for others, which may want the cluster alone.
         use = self._use(item)
         with nullcontext() if _closing(item) else self._crew.lease.using(use.alone, use.services):

@@ -154,6 +154,42 @@ def test_says_so(n, cluster):
     assert all(line.endswith("elsewhere") for line in beside), lines
 
 
+def test_who_wants_to_be_alone_lets_long_turns_of_its_phase_end_first(site: Site) -> None:
+    """Else it would wait for the first of them, and nobody could begin meanwhile."""
+    site.test("""
+@pytest.mark.exclusive("slurm")
+@pytest.mark.parametrize("n", range(4))
+def test_turn(n, cluster):
+    time.sleep(0.3)
+
+@pytest.mark.exclusive
+@pytest.mark.parametrize("n", range(2))
+def test_alone(n, cluster):
+    pass
+""")
+    done = site.run("-n3")
+    assert done.status == 0, done.text
+    began = sorted(done.report["results"], key=lambda result: result["started"] + result["seconds"])
+    names = [result["nodeid"].rpartition("::")[2][:9] for result in began]
+    assert names == ["test_turn"] * 4 + ["test_alon"] * 2
+
+
+def test_who_wants_to_be_alone_does_not_wait_for_those_that_will_not_come(site: Site) -> None:
+    site.test("""
+@pytest.mark.exclusive("slurm")
+@pytest.mark.parametrize("n", range(4))
+def test_turn(n, cluster):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.mark.exclusive
+def test_alone(cluster):
+    pass
+""")
+    done = site.run("-n2", "--max-worker-restart=0")
+    assert done.status != 0
+    assert "test_turn[0]" in done.text
+
+
 def test_a_group_begins_before_what_can_be_spread(site: Site) -> None:
     site.test("""
 @pytest.mark.parametrize("n", range(3))
