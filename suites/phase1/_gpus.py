@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import NodeConfig
 from pytest_ai_how.facts import Fact
 from pytest_ai_how.node import Node
+from pytest_ai_how.report.evidence import Evidence
 
 from ._facts import lines
 
@@ -104,6 +106,33 @@ def planned(node: NodeConfig) -> tuple[str, ...]:
 def gemm() -> str:
     """The text of the program that multiplies on each GPU."""
     return (Path(__file__).parent / "payloads" / "gemm.py").read_text(encoding="utf-8")
+
+
+@contextmanager
+def loading(node: Node, seconds: int, evidence: Evidence) -> Iterator[None]:
+    """Keep each GPU of a machine busy, for the time of the block. Should nobody end it, it ends after ``seconds``.
+
+    What it said is attached. Raises :class:`AssertionError` where it was not there any more when the block ended.
+    """
+    unit = "ai-how-gpu-load"
+    program = f"/run/{unit}.py"
+    # The program counts its seconds after each GPU has a context; the limit of systemd holds should it hang.
+    limits = ("--collect", f"--property=RuntimeMaxSec={2 * seconds}")
+    try:
+        node.write(program, gemm())
+        node.run("systemd-run", f"--unit={unit}", *limits, "python3", program, str(seconds))
+        yield
+        state = node.run("systemctl", "is-active", unit, check=False)
+        evidence.result(state)
+        assert state.stdout.strip() == "active", (
+            f"{node.name}: the load on its GPUs ended before it was ended ({state.stdout.strip() or 'unknown'}); "
+            f"read `journalctl -u {unit}` there"
+        )
+    finally:
+        node.run("systemctl", "stop", unit, check=False)
+        said = node.run("journalctl", f"--unit={unit}", "--boot", "--lines=20", "--no-pager", check=False)
+        evidence.result(said, f"{node.name}: load on its GPUs")
+        node.run("rm", "-f", "--", program, check=False)
 
 
 _LOOK = """

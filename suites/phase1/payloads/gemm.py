@@ -3,15 +3,21 @@
     {"devices": [{"name": "NVIDIA H100 80GB HBM3", "bus": "00000000:00:06.0", "memory": 84929347584, "wrong": 0}]}
 
 The program for the GPU is PTX, which the driver compiles for whatever it finds (CUDA driver API 12, PTX ISA 6.0). The
-matrices hold small whole numbers, so that the product is exact.
+matrices hold small whole numbers, so that the product is exact. Told a number of seconds, it then multiplies larger
+ones on all GPUs at once for as long.
 """
 
 import ctypes
 import json
 import struct
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 SIZE, THREADS = 64, 256
+#: A product of this size keeps a GPU busy for milliseconds: far longer than it takes to ask for the next.
+LARGE = 2048
 PTX = b"""
 .version 6.0
 .target sm_50
@@ -76,12 +82,15 @@ def main() -> int:
     call("cuInit", 0)
     count = ctypes.c_int()
     call("cuDeviceGetCount", ctypes.byref(count))
-    print(json.dumps({"devices": [device(call, number) for number in range(count.value)]}))
+    seconds = float(sys.argv[1]) if sys.argv[1:] else 0.0
+    with ThreadPoolExecutor(max(count.value, 1)) as pool:  # a context is current to one thread
+        devices = list(pool.map(lambda number: device(call, number, seconds), range(count.value)))
+    print(json.dumps({"devices": devices}))
     return 0
 
 
-def device(call, number):
-    """One GPU: its name, address, memory, and how well it multiplies."""
+def device(call, number, seconds):
+    """One GPU: its name, address, memory, and how well it multiplies; then it is kept busy for some seconds."""
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     call("cuDeviceGet", ctypes.byref(handle), number)
     name, bus, memory = ctypes.create_string_buffer(256), ctypes.create_string_buffer(32), ctypes.c_size_t()
@@ -92,6 +101,8 @@ def device(call, number):
     call("cuCtxSetCurrent", context)
     try:
         wrong = multiplied(call)
+        if seconds:
+            keep_busy(call, seconds)
     finally:
         call("cuDevicePrimaryCtxRelease_v2", handle)
     return {"name": name.value.decode(), "bus": bus.value.decode(), "memory": memory.value, "wrong": wrong}
@@ -102,30 +113,47 @@ def multiplied(call):
     count = SIZE * SIZE
     left = [(7 * at + 3) % 11 - 5 for at in range(count)]
     right = [(5 * at + 1) % 13 - 6 for at in range(count)]
-    module, kernel = ctypes.c_void_p(), ctypes.c_void_p()
-    call("cuModuleLoadData", ctypes.byref(module), PTX)
-    call("cuModuleGetFunction", ctypes.byref(kernel), module, b"gemm")
-    memory = [ctypes.c_uint64() for _ in range(3)]
-    for one in memory:
-        call("cuMemAlloc_v2", ctypes.byref(one), ctypes.c_size_t(4 * count))
-    for one, values in zip(memory[:2], (left, right), strict=True):
-        call("cuMemcpyHtoD_v2", one, struct.pack(f"{count}f", *values), ctypes.c_size_t(4 * count))
-    size = ctypes.c_uint32(SIZE)
-    words = (ctypes.c_void_p * 4)(*(ctypes.cast(ctypes.byref(one), ctypes.c_void_p) for one in (*memory, size)))
-    blocks = (count + THREADS - 1) // THREADS
-    call("cuLaunchKernel", kernel, blocks, 1, 1, THREADS, 1, 1, 0, None, words, None)
-    call("cuCtxSynchronize")
     found = ctypes.create_string_buffer(4 * count)
-    call("cuMemcpyDtoH_v2", found, memory[2], ctypes.c_size_t(4 * count))
-    for one in memory:
-        call("cuMemFree_v2", one)
-    call("cuModuleUnload", module)
+    with prepared(call, SIZE) as (memory, launch):
+        for one, values in zip(memory[:2], (left, right), strict=True):
+            call("cuMemcpyHtoD_v2", one, struct.pack(f"{count}f", *values), ctypes.c_size_t(4 * count))
+        launch()
+        call("cuCtxSynchronize")
+        call("cuMemcpyDtoH_v2", found, memory[2], ctypes.c_size_t(4 * count))
     wanted = [
         float(sum(left[row * SIZE + k] * right[k * SIZE + column] for k in range(SIZE)))
         for row in range(SIZE)
         for column in range(SIZE)
     ]
     return sum(a != b for a, b in zip(struct.unpack(f"{count}f", found.raw), wanted, strict=True))
+
+
+def keep_busy(call, seconds):
+    """Multiply without a pause; what comes out is of no interest."""
+    end = time.monotonic() + seconds
+    with prepared(call, LARGE) as (_, launch):
+        while time.monotonic() < end:
+            for _ in range(8):  # so that the GPU has a next one while it is waited for
+                launch()
+            call("cuCtxSynchronize")
+
+
+@contextmanager
+def prepared(call, size):
+    """Memory of the current GPU for two matrices and their product, and how to have it made."""
+    module, kernel = ctypes.c_void_p(), ctypes.c_void_p()
+    call("cuModuleLoadData", ctypes.byref(module), PTX)
+    call("cuModuleGetFunction", ctypes.byref(kernel), module, b"gemm")
+    memory = [ctypes.c_uint64() for _ in range(3)]
+    for one in memory:
+        call("cuMemAlloc_v2", ctypes.byref(one), ctypes.c_size_t(4 * size * size))
+    side = ctypes.c_uint32(size)
+    words = (ctypes.c_void_p * 4)(*(ctypes.cast(ctypes.byref(one), ctypes.c_void_p) for one in (*memory, side)))
+    blocks = (size * size + THREADS - 1) // THREADS
+    yield memory, lambda: call("cuLaunchKernel", kernel, blocks, 1, 1, THREADS, 1, 1, 0, None, words, None)
+    for one in memory:
+        call("cuMemFree_v2", one)
+    call("cuModuleUnload", module)
 
 
 if __name__ == "__main__":

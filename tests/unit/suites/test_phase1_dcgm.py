@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.facts import Readings
+from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.report.measurements import LimitExceeded, Measurements
+from pytest_ai_how.shell import Result
 from suites.phase1 import test_dcgm as checks
-from tests.fakes import fake_cluster
+from tests.fakes import Script, fake_cluster
 
 from .monitoring_fakes import monitoring, said
 
@@ -98,3 +103,101 @@ def test_a_gpu_that_prometheus_does_not_know() -> None:
         check("compute-01")
     with pytest.raises(AssertionError, match=r"^compute-01: Prometheus holds .* of 0 GPUs"):
         check()
+
+
+class Computing:
+    """A machine whose exporter tells one figure before a load, one under it, and one after it."""
+
+    def __init__(self, *told: str, lives: bool = True) -> None:
+        self.told, self.lives, self.stage = told, lives, 0
+        self.script: Script = {
+            "curl": lambda _: self.exporter(),
+            "systemd-run": self.to(1),
+            "systemctl is-active": lambda _: "active\n" if lives else Result((), 3, "inactive\n"),
+            "systemctl stop": self.to(2),
+            "journalctl": "node python3[812]: cuInit: no CUDA-capable device is detected (100)\n",
+            "rm": "",
+        }
+
+    def exporter(self) -> str | Result:
+        told = self.told[self.stage]
+        return f"{exported(GPU_UTIL=told)}\n200" if told != "away" else Result((), 7, "\n000", "curl: (7) refused")
+
+    def to(self, stage: int) -> Callable[[tuple[str, ...]], str]:
+        def done(_: tuple[str, ...]) -> str:
+            self.stage = stage
+            return ""
+
+        return done
+
+
+@pytest.fixture
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "FOLLOWS", 0.01)
+
+
+def follow(second: Computing) -> tuple[Cluster, Measurements]:
+    """Judge a cluster whose first machine is well; whatever comes of it, no load is left on either."""
+    limits, evidence = load_limits("local"), Evidence()
+    measure = Measurements(limits, evidence)
+    scripts = {"compute-01": Computing("3", "100", "0").script, "compute-02": second.script}
+    cluster = fake_cluster(scripts, config=site())
+    try:
+        checks.test_utilisation_follows_a_load(cluster, evidence, measure, limits)
+    finally:
+        assert evidence.samples
+        for name in scripts:
+            asked = [call.argv[:2] for call in cluster[name].transport.calls]  # type: ignore[attr-defined]
+            loads = [words[0] for words in asked if words[0] == "systemd-run" or words[1] == "stop"]
+            assert loads in ([], ["systemd-run", "systemctl"])
+    return cluster, measure
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_utilisation_that_follows() -> None:
+    cluster, measure = follow(Computing("7", "98", "5"))
+    assert [(item.node, item.value) for item in measure.items if item.metric == "gpu.utilisation_rise"] == [
+        ("compute-01, GPU-604ac7", 97.0),
+        ("compute-02, GPU-604ac7", 91.0),
+    ]
+    [start] = [
+        call.argv
+        for call in cluster["compute-02"].transport.calls  # type: ignore[attr-defined]
+        if call.argv[0] == "systemd-run"
+    ]
+    assert start[-3:] == ("python3", "/run/ai-how-gpu-load.py", str(checks.LOAD))
+    assert checks.LOAD > checks.FOLLOWS
+
+
+@pytest.mark.seen_to_fail("INF-37")
+@pytest.mark.usefixtures("_short_waits")
+def test_utilisation_that_does_not_follow() -> None:
+    with pytest.raises(
+        LimitExceeded, match=r"^compute-02, GPU-604ac7: gpu\.utilisation_rise is 1 %, expected at least"
+    ):
+        follow(Computing("2", "3", "0"))
+    with pytest.raises(
+        LimitExceeded, match=r"^compute-02, GPU-604ac7: gpu\.utilisation_fall is 2 %, expected at least"
+    ):
+        follow(Computing("2", "99", "97"))
+    with pytest.raises(
+        AssertionError, match=r"^compute-02, GPU-604ac7: its utilisation is 88 % with no load of ours, ex"
+    ):
+        follow(Computing("88", "99", "0"))
+    with pytest.raises(
+        AssertionError, match=r"^compute-02: the load on its GPUs ended before it was ended \(inactive\)"
+    ):
+        follow(Computing("2", "2", "2", lives=False))
+    with pytest.raises(
+        AssertionError, match=r"^compute-02: DCGM_FI_DEV_GPU_UTIL is of 0 GPUs \(utilisation\), expected 1"
+    ):
+        follow(Computing("", "", ""))
+    with pytest.raises(
+        AssertionError, match=r"^compute-02: DCGM_FI_DEV_GPU_UTIL of GPU-604ac7 is 9\.22337e\+18, which"
+    ):
+        follow(Computing("0", BLANK, "0"))
+    for told in (("away", "99", "0"), ("2", "away", "0"), ("2", "99", "away")):
+        with pytest.raises(
+            AssertionError, match=r"^compute-02: dcgm-exporter, http.*:9400/metrics, does not answer: curl"
+        ):
+            follow(Computing(*told))
