@@ -3,7 +3,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -348,25 +348,6 @@ def test_a_claim_holds_the_configuration(config: ClusterConfig, driver: FakeDriv
     found = claim(config, driver)
     assert (found.driver, found.fingerprint) == ("fake", "print1")
     assert ClusterConfig.model_validate(dict(found.config), strict=False) == config
-
-
-@pytest.mark.parametrize(
-    ("change", "missing"),
-    [
-        ({}, set()),
-        ({"slurm": None}, {"munge", "slurm", "accounting"}),
-        ({"storage": {"kind": "none"}}, {"storage", "registry"}),
-        ({"containers": {"runtime": "none"}}, {"apptainer", "registry"}),
-        ({"driver": "ssh", "storage": {"kind": "beegfs"}}, set()),
-    ],
-)
-def test_a_cluster_has_the_services_that_its_configuration_names(
-    config: ClusterConfig, change: Mapping[str, object], missing: set[str]
-) -> None:
-    changed = ClusterConfig.model_validate({**config.model_dump(mode="json"), **change})
-    every = {"munge", "slurm", "accounting", "storage", "apptainer", "registry"}
-    every |= {"beegfs"} if changed.storage.kind == "beegfs" else set()
-    assert set(services_of(changed)) == every - missing
 
 
 class WarmDriver(FakeDriver):

@@ -83,7 +83,7 @@ def train(device: torch.device) -> dict[str, Any]:
         steps = zip(*(batches(indices(one, epoch)) for one in range(size)), strict=True)
         epoch_of(alone, device, [[sample for part in step for sample in part] for step in steps])
     pairs = zip(model.parameters(), alone.parameters(), strict=True)
-    return found | {"total": SAMPLES, "apart": max(float((a - b).abs().max()) for a, b in pairs)}
+    return found | {"total": SAMPLES, "apart": max((a - b).detach().abs().max().item() for a, b in pairs)}
 
 
 if __name__ == "__main__":
