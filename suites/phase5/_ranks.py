@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 
-from ..phase6._containers import cause, culprit, job_folder
+from ..phase6._containers import cause, culprit, job_folder, status
 
 #: Seconds after which a program that should take a few is given up; what it may take is for configs/limits to say.
 WITHIN = 300.0
@@ -80,7 +80,7 @@ def launch(
     seconds = time.monotonic() - since
     evidence.result(result, f"{program} as {shape} ranks")
     assert result.ok, (
-        f"{culprit(result)}: {program} as {shape} ranks ended with {result.returncode}: {cause(result)}; expected that "
+        f"{culprit(result)}: {program} as {shape} ranks ended with {status(result)}: {cause(result)}; expected that "
         "all ranks end well; do: see the attached output"
     )
     documents = [_document(line) for line in result.stdout.splitlines() if line.strip()]

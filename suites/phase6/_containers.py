@@ -51,16 +51,27 @@ def told(result: Result, evidence: Evidence, where: str) -> dict[str, Any]:
         ) from None
 
 
+def _plain(result: Result) -> str:
+    """What was said on stderr, without the colours that Apptainer gives it (ECMA-48, SGR)."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.stderr)
+
+
 def culprit(result: Result) -> str:
     """The node whose task failed, by srun's own word (24.11.5): ``srun: error: node02: task 1: Exited with …``."""
-    found = re.search(r"^srun: error: (\S+): tasks? \d", result.stderr, re.MULTILINE)
+    found = re.search(r"^srun: error: (\S+): tasks? \d", _plain(result), re.MULTILINE)
     return found[1] if found else result.node
+
+
+def status(result: Result) -> int:
+    """What the first task that failed exited with; srun's own status may be that of those it ended because of it."""
+    found = re.search(r"^srun: error: \S+: tasks? \S+: Exited with exit code (\d+)", _plain(result), re.MULTILINE)
+    return int(found[1]) if found else result.returncode
 
 
 def cause(result: Result) -> str:
     """Apptainer's own last word where it has one, else the last of the program: srun says only that it ended."""
-    lines = result.stderr.strip().splitlines() or ["nothing on stderr"]
-    own = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: ", "INFO: "))]
+    lines = _plain(result).strip().splitlines() or ["nothing on stderr"]
+    own = [line for line in lines if not line.startswith(("srun: ", "slurmstepd: ", "slurmstepd-", "INFO: "))]
     return next((line for line in lines if line.startswith("FATAL:")), (own or lines)[-1])
 
 

@@ -17,17 +17,20 @@ DATA = Path(__file__).parents[2] / "data" / "phase5"
 IMAGE = f"{ROOT}/ml-frameworks/pytorch.sif"
 Ranks = list[dict[str, Any]]
 Edit = Callable[[Ranks], None]
-#: What srun and Python said of an image without MPI (24.11.5, 3.13).
+#: What srun --kill-on-bad-exit and Python said where one node lacks MPI (24.11.5, 3.13).
 NO_MPI = Result(
     (),
-    1,
+    143,
     "",
     "Traceback (most recent call last):\n"
     '  File "/mnt/shared/jobs/r1/hello/hello.py", line 8, in <module>\n'
     "    from mpi4py import MPI\n"
     "ModuleNotFoundError: No module named 'mpi4py'\n"
     "srun: error: node02: tasks 2-3: Exited with exit code 1\n"
-    "srun: Terminating StepId=7.0\n",
+    "srun: Terminating StepId=7.0\n"
+    "slurmstepd-node01: error: *** STEP 7.0 ON node01 CANCELLED AT 2026-11-26T22:42:12 ***\n"
+    "\x1b[0msrun: error: node01: tasks 0-1: Terminated\n"
+    "srun: Force Terminated StepId=7.0\n",
 )
 
 
