@@ -1,4 +1,4 @@
-"""Phase 1 as a person runs it, on two small virtual machines with directories of this host."""
+"""Phase 1 as a person runs it, on small virtual machines with directories of this host."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ pytestmark = [
     pytest.mark.skipif(virtiofsd() is None, reason="apt-get install virtiofsd"),
 ]
 NAME = "vmdirs"
+#: What this cluster has none of: a cloud beside it, GPUs that compute, monitoring.
+ABSENT = {"INF-17", *(f"INF-{number}" for number in (*range(19, 25), *range(27, 39)))}
 
 
-def test_directories_are_checked_for_real_and_leave_nothing(tmp_path: Path) -> None:
+def test_machines_with_directories_are_checked_for_real_and_leave_nothing(tmp_path: Path) -> None:
     data, documents = tmp_path / "data", tmp_path / "documents"
     for folder in (data, documents):
         folder.mkdir()
@@ -50,7 +52,11 @@ def test_directories_are_checked_for_real_and_leave_nothing(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout[-3000:]
     [report] = tmp_path.glob("reports/*/report.json")
     results = json.loads(report.read_text())["results"]
-    assert {id_: one["verdict"] for one in results for id_ in one["ids"]} == {"INF-25": "passed", "INF-26": "passed"}
+    absent = {id_ for one in results for id_ in one["ids"] if one["verdict"] == "not_applicable"}
+    assert absent == ABSENT
+    others = {id_: one["verdict"] for one in results for id_ in one["ids"] if id_ not in ABSENT}
+    assert others == dict.fromkeys(others, "passed")
+    assert {"INF-02", "INF-15", "INF-16", "INF-25", "INF-26"} <= others.keys()
     # Other clusters come and go meanwhile: what is looked for is what this one had.
     ours = (NAME, *(tap_name(NAME, node["name"]) for node in whole["nodes"]), str(tmp_path / "state"))
     assert [one for one in inventory(NAME) if any(word in one for word in ours)] == []
