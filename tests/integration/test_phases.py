@@ -15,7 +15,7 @@ ABSENT = {
     "phase0": {"PRV-07", "PRV-08"},
     "phase1": {
         *("INF-02", "INF-15", "INF-17", "INF-25", "INF-26"),
-        *(f"INF-{number}" for number in (*range(19, 25), 32, *range(34, 38))),
+        *(f"INF-{number}" for number in (*range(19, 25), *range(32, 38))),
     },
     "phase2": set[str](),
     "phase5": {"CON-18", "TR2-02", "TR2-03"},
