@@ -194,7 +194,8 @@ def _files(root: Path) -> Iterator[RoleFile]:
     for path in sorted(root.rglob("*")):
         if path.is_symlink():
             raise ImageError(f"{path}:1", "is a symbolic link", cure="write it under 'links' in the role's role.yaml")
-        if path.is_file():
+        # pip compiles the programs in a wheel; what it writes beside them is no part of a role.
+        if path.is_file() and path.parent.name != "__pycache__":
             yield RoleFile(path, "/" + path.relative_to(root).as_posix())
 
 

@@ -278,7 +278,7 @@ def test_machine_that_dies_at_boot_shows_its_console_and_leaves_nothing(
         (image / folder).mkdir(parents=True)
     for name in ("group", "shadow", "os-release"):
         (image / "etc" / name).write_text("ID=broken\n")
-    accounts = ("root:x:0:0", "slurm:x:1:1", "munge:x:2:2")
+    accounts = ("root:x:0:0", "slurm:x:1:1", "munge:x:2:2", "ai-how:x:3:3")
     (image / "etc/passwd").write_text("".join(f"{account}::/:/bin/sh\n" for account in accounts))
     broken = NspawnDriver(lambda name: image, lambda name: "digest")
     found = prepare(config("drvdead", "10.83.2", []), broken)

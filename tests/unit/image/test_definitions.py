@@ -82,6 +82,12 @@ def test_a_link_among_a_roles_files_is_a_mistake(source: Source) -> None:
         source.define("node")
 
 
+def test_what_python_compiles_is_no_part_of_a_role(source: Source, write: Write) -> None:
+    before = source.define("node")
+    write("roles/top/files/usr/bin/__pycache__/tool.cpython-311.pyc", "compiled")
+    assert source.define("node") == before
+
+
 def test_an_unknown_image_names_the_known_ones(source: Source) -> None:
     with pytest.raises(ImageError, match=r"no image is named 'nod' \(did you mean 'node'\?\)\n  expected: node"):
         source.define("nod")
