@@ -12,7 +12,7 @@ from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
 from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.drivers.libvirt import api, daemon
 from pytest_ai_how.drivers.libvirt.machine import Machine
-from pytest_ai_how.drivers.libvirt.xml import Hypervisor, Label
+from pytest_ai_how.drivers.libvirt.xml import Hypervisor, Label, board_of
 from pytest_ai_how.drivers.machines.fingerprint import fingerprint
 from pytest_ai_how.drivers.protocol import HostFacts, State
 from pytest_ai_how.errors import AiHowError, ProvisionError
@@ -240,6 +240,7 @@ class LibvirtDriver:
 
     def _hypervisor(self, cluster: str, chosen: str) -> Hypervisor:
         from pytest_ai_how.drivers.libvirt.host import EMULATOR
+        from pytest_ai_how.drivers.libvirt.kvm import emulator_version
         from pytest_ai_how.drivers.libvirt.virtiofs import virtiofsd
 
         emulator = shutil.which(EMULATOR)
@@ -248,7 +249,8 @@ class LibvirtDriver:
         if chosen != daemon.PRIVATE:
             with api.connected(daemon.address(cluster, chosen)) as connection:
                 labels = labels_for(connection)
-        return Hypervisor(Path(emulator), not self._no_kvm(), virtiofsd(), labels)
+        board = board_of(emulator_version(emulator))
+        return Hypervisor(Path(emulator), not self._no_kvm(), virtiofsd(), labels, board)
 
 
 def labels_for(connection: api.Connection) -> tuple[Label, ...]:

@@ -156,13 +156,15 @@ def _run(emulator: str, options: Sequence[str], decided: Callable[[Outcome], boo
 
 
 def _key(emulator: str) -> dict[str, str]:
-    """What an answer holds for: this boot of the host, and the program.
-
-    The first line of ``qemu-system-x86_64 --version``: ``QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)``
-    """
-    version = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False)
+    """What an answer holds for: this boot of the host, and the program."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return {"boot": boot, "qemu": (version.stdout.splitlines() or [""])[0]}
+    return {"boot": boot, "qemu": emulator_version(emulator)}
+
+
+def emulator_version(emulator: str) -> str:
+    """The first line of ``--version``: ``QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)``."""
+    said = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0]
 
 
 def _recall(key: dict[str, str]) -> str | None:

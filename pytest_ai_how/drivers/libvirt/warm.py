@@ -28,6 +28,7 @@ from pathlib import Path
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api
+from pytest_ai_how.drivers.libvirt.kvm import emulator_version
 from pytest_ai_how.drivers.libvirt.machine import Machine
 from pytest_ai_how.errors import HostKeyError, ProvisionError, TransportError
 from pytest_ai_how.lease.state import cache_home, private_folder
@@ -94,11 +95,10 @@ def warm_of(cluster: str, machines: Path, fingerprint: str, versions: Sequence[o
 
 def host_versions(emulator: str) -> tuple[str, str]:
     """The version of the emulator, and what this host's CPU can do: machines may have seen both."""
-    said = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False).stdout
     flags = (
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))
     )
-    return said.partition("\n")[0], "\n".join(dict.fromkeys(flags))
+    return emulator_version(emulator), "\n".join(dict.fromkeys(flags))
 
 
 def keep(warm: Warm, keys: Path, machines: Sequence[Machine], connection: api.Connection) -> None:

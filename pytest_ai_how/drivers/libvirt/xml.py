@@ -55,12 +55,27 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """What this host runs machines with. ``kvm`` is whether KVM booted one."""
+    """What this host runs machines with. ``kvm`` is whether KVM booted one, ``board`` the machine type of QEMU."""
 
     emulator: Path
     kvm: bool
     virtiofsd: Path | None = None
     labels: tuple[Label, ...] = ()
+    board: str = "q35"
+
+
+def board_of(version: str) -> str:
+    """The machine type to use, by the first line of ``qemu-system-x86_64 --version``.
+
+    QEMU 7.2 lays a random seed behind a kernel that it boots itself and writes it anew at a reset, when the kernel lies
+    there: a machine that is rebooted from inside hangs. The board of 7.1 has no seed.
+
+    >>> board_of("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)")
+    'pc-q35-7.1'
+    >>> board_of("QEMU emulator version 10.0.7 (Debian 1:10.0.7+ds-0+deb13u1)")
+    'q35'
+    """
+    return "pc-q35-7.1" if re.search(r"\bversion 7\.2\.", version) else "q35"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class DomainXml:
             mark=names.machine_mark(cluster, node.name),
             node=node,
             kvm=self.hypervisor.kvm,
+            board=self.hypervisor.board,
             emulated_cpu=EMULATED_CPU,
             emulator=self.hypervisor.emulator,
             virtiofsd=self.hypervisor.virtiofsd,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +11,16 @@ import pytest
 
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.libvirt import names
-from pytest_ai_how.drivers.libvirt.xml import EMULATED_CPU, DomainXml, Files, Filesystem, Hypervisor, Label, network_xml
+from pytest_ai_how.drivers.libvirt.xml import (
+    EMULATED_CPU,
+    DomainXml,
+    Files,
+    Filesystem,
+    Hypervisor,
+    Label,
+    board_of,
+    network_xml,
+)
 from tests.unit.drivers.sample import LOCAL
 
 FILES = Files(Path("/i/vmlinuz"), Path("/m/initrd"), Path("/m/disk.qcow2"), Path("/m/console.log"))
@@ -179,3 +189,17 @@ def test_what_carries_no_mark_is_not_ours() -> None:
         names.owner_in("<domain><metadata><owner xmlns='urn:other' mark='pytest-ai-how:lab'/></metadata></domain>")
         == ""
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "board"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "pc-q35-7.1"),
+        ("QEMU emulator version 10.0.7 (Debian 1:10.0.7+ds-0+deb13u1)", "q35"),
+        ("", "q35"),
+    ],
+)
+def test_a_board_on_which_machines_come_back_from_a_reboot(version: str, board: str) -> None:
+    assert board_of(version) == board
+    made = domain(hypervisor=replace(EMULATED, board=board_of(version)))
+    assert made.find("os/type").get("machine") == board  # type: ignore[union-attr]
