@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.config.models import NodeConfig
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
 from pytest_ai_how.facts import Fact
@@ -22,7 +21,7 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.monitoring import Monitoring
 from pytest_ai_how.services.monitoring.http import Reply, ask
 
-from ._gpus import loading
+from ._gpus import loading, planned
 from ._monitoring import answering, kept
 
 pytestmark = pytest.mark.requires("gpu.real", "dcgm")
@@ -65,13 +64,9 @@ DISCOVERED = Fact("the GPUs that DCGM finds", ("dcgmi", "discovery", "-l"), pars
 
 def with_gpus(cluster: Cluster) -> dict[str, int]:
     """How many real GPUs each machine that has some is declared to have."""
-    found = {node.name: gpus for node in cluster.nodes if (gpus := _real(node.config))}
+    found = {node.name: gpus for node in cluster.nodes if (gpus := len(planned(node.config)))}
     assert found, f"{cluster.name}: no machine that runs has a real GPU; nothing was checked"
     return found
-
-
-def _real(node: NodeConfig) -> int:
-    return node.gpus.count if node.gpus and node.gpus.kind != "simulated" else 0
 
 
 @pytest.mark.check("INF-34")
