@@ -78,7 +78,7 @@ def test_systemd(facts: Facts) -> None:
     for name, units in failed.items():
         assert not units, f"{name}: {', '.join(units)} failed; read `systemctl status {units[0]}` there"
     for name, state in states.items():
-        assert state == "running", f"{name}: systemd says {state or 'nothing'!r}, expected running"
+        assert state == "running", f"{name}: systemd is {state}, expected running; read `systemctl list-jobs` there"
 
 
 @pytest.mark.check("INF-14")
