@@ -61,7 +61,11 @@ class PciDevice(Model):
 
 
 class Gpus(Model):
-    """The GPUs of one node. ``simulated`` devices prove scheduling and isolation where no GPU is."""
+    """The GPUs of one node. ``simulated`` devices prove scheduling and isolation where no GPU is.
+
+    ``nvidia`` are those that the driver of the node's kernel has: with systemd-nspawn this host's, which are given to
+    the nodes in the order of the file, each to one.
+    """
 
     kind: Literal["simulated", "nvidia", "passthrough"] = "simulated"
     count: int = Field(ge=1, le=16)

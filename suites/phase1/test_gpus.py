@@ -27,6 +27,7 @@ def having(cluster: Cluster) -> tuple[Node, ...]:
 
 
 @pytest.mark.check("INF-19")
+@pytest.mark.requires("hardware.own")
 @pytest.mark.reads(CARDS)
 def test_gpus_are_where_they_are_to_be(cluster: Cluster, facts: Facts) -> None:
     """Each machine has the GPUs that are configured for it, by their numbers, and no other has any of NVIDIA's."""
@@ -67,6 +68,7 @@ def test_nouveau_is_absent(cluster: Cluster, facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-22")
+@pytest.mark.requires("kernel.own")
 @pytest.mark.reads(KERNEL_LOG)
 def test_no_xid(cluster: Cluster, facts: Facts) -> None:
     """Since they booted the kernels of machines with GPUs have told of no error of a GPU."""
@@ -92,6 +94,7 @@ def test_gpus_multiply(cluster: Cluster, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("INF-24")
+@pytest.mark.requires("kernel.own")
 @pytest.mark.reads(DKMS, KERNEL)
 def test_module_is_built(cluster: Cluster, facts: Facts) -> None:
     """DKMS has NVIDIA's module installed for the kernel that runs."""

@@ -46,11 +46,17 @@ def no_mounts(node: NodeConfig) -> Sequence[VirtiofsMount]:  # noqa: ARG001  the
     return ()
 
 
+def own_numbers(node: NodeConfig) -> range:
+    """The numbers of a machine's GPUs where it has no other machine's kernel."""
+    return range(node.gpus.count if node.gpus else 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Renderer:
     """Renders the files of each node of one cluster.
 
-    ``mounts`` is what a node mounts by virtiofs, ``kept_back`` the MiB of memory that no job may have.
+    ``mounts`` is what a node mounts by virtiofs, ``kept_back`` the MiB of memory that no job may have, ``numbers``
+    those of its GPUs, which are consecutive.
     """
 
     config: ClusterConfig
@@ -58,6 +64,7 @@ class Renderer:
     confinement: Confinement
     mounts: Callable[[NodeConfig], Sequence[VirtiofsMount]] = no_mounts
     kept_back: int = 0
+    numbers: Callable[[NodeConfig], range] = own_numbers
 
     def files(self, node: NodeConfig) -> Iterator[File]:
         """All files of ``node``, secrets with their modes."""
@@ -130,6 +137,7 @@ class Renderer:
                 registry=config.registry,
                 containers=config.containers,
                 node=node,
+                numbers=self.numbers(node) if node else range(0),
                 mounts=self.mounts(node) if node else (),
                 memory={each.name: self._for_jobs(each) for each in config.nodes},
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig
@@ -14,6 +15,7 @@ from pytest_ai_how.drivers.machines.network import make_bridge
 from pytest_ai_how.drivers.machines.render import Confinement, Renderer
 from pytest_ai_how.drivers.machines.shared import deploy_images, lay_out
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
+from pytest_ai_how.drivers.nspawn.gpus import devices, layer, numbers
 from pytest_ai_how.drivers.nspawn.machine import Machine
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
@@ -29,7 +31,8 @@ class Build:
         self.config, self.folder, self.journal, self.image, self.cgroups = config, folder, journal, image, cgroups
         self.identity: Identity = make_identity(node.name for node in config.nodes)
         self.accounts: Accounts = read_accounts(image, config.user)
-        self.renderer = Renderer(config, self.identity, Confinement(cgroups.plugin, cgroups.absent()))
+        confinement = Confinement(cgroups.plugin, cgroups.absent())
+        self.renderer = Renderer(config, self.identity, confinement, numbers=partial(numbers, config))
 
     def network(self) -> None:
         """Make the bridge and write the keys by which this host reaches the machines."""
@@ -49,8 +52,11 @@ class Build:
             self.journal.intend("cgroup", path=str(path), cookie=group)
         self.cgroups.make(group)
         starting = [machine for machine in machines if machine.node.auto_start]
+        gpus = self.folder / "gpus"
+        if any(devices(self.config, node) for node in self.config.nodes):
+            layer(gpus)
         for machine in machines:
-            machine.mount(self.image, self.journal)
+            machine.mount(self.image, self.journal, gpus if devices(self.config, machine.node) else None)
             machine.furnish(self.renderer.files(machine.node), self.accounts)
             if machine in starting:
                 machine.start(shared, self.cgroups, self.journal)

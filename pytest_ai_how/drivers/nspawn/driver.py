@@ -36,7 +36,6 @@ _UNABLE = {
     "hardware.own": "systemd-nspawn machines see the CPUs, the memory and the file system of this host",
     "hypervisor": "systemd-nspawn has none",
     "virtiofs": "needs a virtual machine",
-    "gpu.real": "systemd-nspawn machines get simulated GPUs only",
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, Network
+from pytest_ai_how.drivers.nspawn.gpus import check_gpus
 from pytest_ai_how.errors import HostError, ProvisionError
 
 # Programs, and the Debian package of each.
@@ -69,13 +70,15 @@ def check_config(config: ClusterConfig) -> Network:
         if node.cpus > available and "compute" in node.roles:
             seen = f"cpus: {node.cpus}, but this machine has {available}"
             raise ProvisionError(node.name, seen, expected="no more CPUs than there are", cure=f"set cpus: {available}")
-        if node.gpus and node.gpus.kind != "simulated":
-            seen = f"gpus of kind {node.gpus.kind} can't be given to systemd-nspawn machines"
-            raise ProvisionError(node.name, seen, expected="gpus.kind simulated", cure="use the libvirt driver")
+        if node.gpus and node.gpus.kind == "passthrough":
+            seen = "gpus of kind passthrough can't be given to systemd-nspawn machines"
+            cure = "use the libvirt driver, or kind nvidia for GPUs that this host's driver has"
+            raise ProvisionError(node.name, seen, expected="gpus.kind simulated or nvidia", cure=cure)
         if node.address not in network.subnet or node.address == network.gateway:
             seen = f"address {node.address} is outside {network.subnet} or the bridge's own ({network.gateway})"
             expected = "a free address of the subnet"
             raise ProvisionError(node.name, seen, expected=expected, cure="choose another address")
+    check_gpus(config)
     return network
 
 

@@ -14,6 +14,7 @@ from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.drivers.machines.accounts import Accounts, add_user
 from pytest_ai_how.drivers.machines.boot import await_ssh
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups
+from pytest_ai_how.drivers.nspawn.gpus import devices
 from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
@@ -73,14 +74,20 @@ class Machine:
         """What the machine said since it was made, from one start to the next."""
         return self.folder / "console.log"
 
-    def mount(self, image: Path, journal: Journal) -> None:
-        """Mount an overlay over ``image``. Nothing of it outlives the machine, so the host syncs none of it."""
+    def mount(self, image: Path, journal: Journal, gpus: Path | None = None) -> None:
+        """Mount an overlay over ``image``, or over ``gpus``, what computes on this host's, and that.
+
+        Nothing of it outlives the machine, so the host syncs none of it.
+        """
         upper, work = self.folder / "upper", self.folder / "work"
         for folder in (upper, work, self.root):
             folder.mkdir(parents=True)
         journal.intend("mount", target=str(self.root))
-        options = f"lowerdir={image},upperdir={upper},workdir={work},volatile"
+        lower = f"{gpus}:{image}" if gpus else str(image)
+        options = f"lowerdir={lower},upperdir={upper},workdir={work},volatile"
         _run(self.node.name, "mount", "-t", "overlay", self.name, "-o", options, str(self.root))
+        if gpus:
+            _run(self.node.name, "chroot", str(self.root), "ldconfig")
 
     def furnish(self, files: Iterable[File], accounts: Accounts) -> None:
         """Write the node's own files into its root."""
@@ -136,7 +143,8 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--machine={self.name}"),
             *(f"--hostname={self.node.name}", f"--directory={self.root}", f"--network-bridge={network.bridge}"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--setenv=AI_HOW={self.cookie}"),
-            *("--bind=/dev/fuse", *binds, "--capability=all", f"--system-call-filter={_CALLS}", "--boot", "--"),
+            *("--bind=/dev/fuse", *(f"--bind={device}" for device in devices(self.config, self.node)), *binds),
+            *("--capability=all", f"--system-call-filter={_CALLS}", "--boot", "--"),
             *(f"ai_how.role={role}" for role in self.node.roles),
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ from pytest_ai_how.drivers.machines.network import host_links
 from pytest_ai_how.drivers.machines.reality import Shape
 from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer
 from pytest_ai_how.drivers.nspawn.cgroups import read_cgroups
+from pytest_ai_how.drivers.nspawn.gpus import numbers
 from pytest_ai_how.drivers.nspawn.machine import Machine
 from pytest_ai_how.drivers.nspawn.power import inits
 from pytest_ai_how.errors import ProvisionError
@@ -49,7 +51,8 @@ def files(machine: Machine, keys: Path) -> tuple[File, ...]:
     """The machine's files, rendered anew."""
     cgroups = read_cgroups()
     confinement = Confinement(cgroups.plugin, cgroups.absent())
-    return tuple(Renderer(machine.config, load_identity(keys), confinement).files(machine.node))
+    renderer = Renderer(machine.config, load_identity(keys), confinement, numbers=partial(numbers, machine.config))
+    return tuple(renderer.files(machine.node))
 
 
 def wire(inside: Iterable[Mapping[str, Any]], outside: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -48,11 +48,17 @@ def test_storage_that_needs_a_kernel_of_its_own_is_refused(kind: str) -> None:
         check_config(config(storage={"kind": kind}))
 
 
+CARD = {"address": "0000:01:00.0", "vendor": "10de", "device": "2805"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"cpus": 1024}, "node01: cpus: 1024, but this machine has"),
-        ({"gpus": {"kind": "nvidia", "count": 1}}, "node01: gpus of kind nvidia can't be given"),
+        (
+            {"gpus": {"kind": "passthrough", "count": 1, "devices": [CARD]}},
+            "node01: gpus of kind passthrough can't be given",
+        ),
         ({"address": "10.98.0.11"}, r"node01: address 10\.98\.0\.11 is outside 10\.99\.0\.0/24"),
         ({"address": "10.99.0.1"}, r"node01: address 10\.99\.0\.1 is outside 10\.99\.0\.0/24 or the bridge's own"),
     ],

@@ -1,13 +1,14 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from jinja2 import UndefinedError
 
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, NodeConfig
 from pytest_ai_how.drivers.machines.accounts import add_user, read_accounts
 from pytest_ai_how.drivers.machines.identity import make_identity
-from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer, environment
+from pytest_ai_how.drivers.machines.render import Confinement, File, Renderer, environment, own_numbers
 from pytest_ai_how.drivers.nspawn.cgroups import Cgroups, Hierarchy
 
 from .sample import LOCAL, config, with_node
@@ -16,10 +17,12 @@ V1 = Cgroups(tuple(Hierarchy(Path("/c") / n, frozenset({n}), 1) for n in ("freez
 V2 = Cgroups((Hierarchy(Path("/c"), frozenset({"cpuset", "cpu", "memory"}), 2),))
 
 
-def rendered(cluster: ClusterConfig, cgroups: Cgroups = V1) -> dict[str, dict[str, File]]:
+def rendered(
+    cluster: ClusterConfig, cgroups: Cgroups = V1, numbers: Callable[[NodeConfig], range] = own_numbers
+) -> dict[str, dict[str, File]]:
     """The files of each node by path."""
     confinement = Confinement(cgroups.plugin, cgroups.absent())
-    renderer = Renderer(cluster, make_identity(node.name for node in cluster.nodes), confinement)
+    renderer = Renderer(cluster, make_identity(node.name for node in cluster.nodes), confinement, numbers=numbers)
     return {node.name: {file.path: file for file in renderer.files(node)} for node in cluster.nodes}
 
 
