@@ -23,8 +23,9 @@ _CONTROLLERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "cgroup.memory": (frozenset({"memory"}), frozenset({"memory"})),
     "cgroup.devices": (frozenset({"devices"}), frozenset()),
 }
-# proctrack/cgroup of Slurm's cgroup/v1 plug-in.
-_TRACKING = "freezer"
+# What Slurm 24.11 does not start without: proctrack/cgroup of its plug-in for version 1, jobacct_gather/cgroup of that
+# for version 2.
+_NEEDED: Mapping[int, frozenset[str]] = {1: frozenset({"freezer"}), 2: frozenset({"cpu", "memory"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,14 @@ class Hierarchy:
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """All hierarchies of a host."""
+    """All hierarchies of a host.
+
+    ``handed_on``: the version 2 controllers that systemd-nspawn gives a machine. It takes those that the host's first
+    process has (systemd 252 to 257, cg_mask_supported), which are all where that is systemd, at the top of the tree.
+    """
 
     hierarchies: tuple[Hierarchy, ...]
+    handed_on: frozenset[str] | None = None
 
     @property
     def mode(self) -> Mode:
@@ -53,19 +59,29 @@ class Cgroups:
     @property
     def plugin(self) -> str:
         """Slurm's ``CgroupPlugin`` for this host."""
-        if self.mode == "none" or (self.mode != "v2" and _TRACKING not in self._controllers):
+        if self.mode == "none" or self._lacking:
             return "disabled"
         return "cgroup/v2" if self.mode == "v2" else "cgroup/v1"
 
     @property
     def _controllers(self) -> frozenset[str]:
         used = 2 if self.mode == "v2" else 1
-        return frozenset().union(*(h.controllers for h in self.hierarchies if h.version == used))
+        found = frozenset[str]().union(*(h.controllers for h in self.hierarchies if h.version == used))
+        return found if used == 1 or self.handed_on is None else found & self.handed_on
+
+    @property
+    def _lacking(self) -> list[str]:
+        """The controllers without which Slurm's plug-in does not start."""
+        return sorted(_NEEDED[2 if self.mode == "v2" else 1] - self._controllers)
 
     def absent(self) -> dict[str, str]:
         """The confinement capabilities that this host lacks, and why."""
         if self.plugin == "disabled":
-            why = "no cgroup hierarchy is mounted" if self.mode == "none" else "no freezer controller"
+            why = f"no {' and no '.join(self._lacking)} controller"
+            if self.mode == "none":
+                why = "no cgroup hierarchy is mounted"
+            elif self.mode == "v2" and self.handed_on is not None:
+                why += " in the control group of its first process, whose controllers systemd-nspawn hands on"
             return dict.fromkeys(_CONTROLLERS, f"this host can't confine jobs: {why}")
         reasons = {}
         for capability, (first, second) in _CONTROLLERS.items():
@@ -137,8 +153,10 @@ def _named(options: str) -> frozenset[str]:
     return frozenset(option for option in options.split(",") if option.startswith("name="))
 
 
-def read_cgroups(mounts: Path = Path("/proc/mounts")) -> Cgroups:
+def read_cgroups(mounts: Path = Path("/proc/mounts"), first: Path = Path("/proc/1/cgroup")) -> Cgroups:
     """Read a host's hierarchies from its mount table (proc(5)), the first mount of each.
+
+    ``first`` is the first process's own groups (cgroups(7)), of version 2 ``0::/init.scope``.
 
     ``cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0`` is version 1,
     ``cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0`` version 2 (Linux 6.18).
@@ -153,4 +171,15 @@ def read_cgroups(mounts: Path = Path("/proc/mounts")) -> Cgroups:
             listed = Path(at) / "cgroup.controllers"
             names = frozenset(listed.read_text().split()) if listed.exists() else frozenset()
             found.setdefault(2, Hierarchy(Path(at), names, 2))
-    return Cgroups(tuple(found.values()))
+    unified = found.get(2)
+    return Cgroups(tuple(found.values()), _handed_on(unified.path, first) if unified else None)
+
+
+def _handed_on(top: Path, first: Path) -> frozenset[str] | None:
+    """The controllers of the first process's group; None where that can't be told."""
+    groups = first.read_text().splitlines() if first.exists() else []
+    for group in (line.removeprefix("0::") for line in groups if line.startswith("0::")):
+        listed = top / group.removesuffix("/init.scope").strip("/") / "cgroup.controllers"
+        if listed.exists():
+            return frozenset(listed.read_text().split())
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,9 +38,17 @@ def check_tools() -> None:
         if shutil.which(program) is None:
             cure = f"apt-get install --no-install-recommends {package}"
             raise HostError("localhost", f"no program {program}", expected=f"{program} in PATH", cure=cure)
+    check_machine_id(Path("/etc/machine-id"))
     filesystems = Path("/proc/filesystems").read_text().split()
     if "overlay" not in filesystems and not _module_exists("overlay"):
         raise HostError("localhost", "the kernel has no overlay file system", cure="modprobe overlay")
+
+
+def check_machine_id(path: Path) -> None:
+    """Refuse a host without a machine ID: systemd-nspawn makes the addresses of interfaces of it (machine-id(5))."""
+    if not path.exists() or not re.fullmatch(r"[0-9a-f]{32}", path.read_text().strip()):
+        expected = "the 32 hexadecimal digits of a machine ID, of which systemd-nspawn makes network addresses"
+        raise HostError(str(path), "holds no machine ID", expected=expected, cure="systemd-machine-id-setup")
 
 
 def _module_exists(name: str) -> bool:

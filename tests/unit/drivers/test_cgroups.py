@@ -15,12 +15,13 @@ def host(tmp_path: Path, kind: str, controllers: str = "cpuset cpu io memory pid
     (tmp_path / "cgroup/unified").mkdir(parents=True)
     if kind == "v2":
         (tmp_path / "cgroup/cgroup.controllers").write_text(controllers)
-    for hierarchy in read_cgroups(table).hierarchies:
+    first = tmp_path / "first"
+    for hierarchy in read_cgroups(table, first).hierarchies:
         hierarchy.path.mkdir(exist_ok=True)
         if "cpuset" in hierarchy.controllers:
             (hierarchy.path / "cpuset.cpus").write_text("0-1\n")
             (hierarchy.path / "cpuset.mems").write_text("0\n")
-    return read_cgroups(table)
+    return read_cgroups(table, first)
 
 
 def test_hybrid_host_confines_all_by_version_1(tmp_path: Path) -> None:
@@ -43,12 +44,32 @@ def test_version_2_host_has_one_hierarchy(tmp_path: Path) -> None:
     assert found.groups("pytest-ai-how:lab") == (tmp_path / "cgroup" / "pytest-ai-how:lab",)
 
 
-def test_version_2_host_without_delegation_lacks_cpu_and_memory(tmp_path: Path) -> None:
-    absent = host(tmp_path, "v2", controllers="pids\n").absent()
-    assert absent == {
-        "cgroup.cpu": "this host's cgroups (v2) have no controller cpu, cpuset",
-        "cgroup.memory": "this host's cgroups (v2) have no controller memory",
-    }
+def test_version_2_host_without_delegation_confines_nothing(tmp_path: Path) -> None:
+    found = host(tmp_path, "v2", controllers="pids\n")
+    why = "this host can't confine jobs: no cpu and no memory controller"
+    assert (found.plugin, found.absent()) == ("disabled", dict.fromkeys(found.absent(), why))
+    (tmp_path / "cgroup/cgroup.controllers").write_text("cpu memory\n")
+    found = read_cgroups(tmp_path / "mounts", tmp_path / "first")
+    assert found.plugin == "cgroup/v2"
+    assert found.absent() == {"cgroup.cpu": "this host's cgroups (v2) have no controller cpuset"}
+
+
+def test_machines_get_the_controllers_of_the_hosts_first_process(tmp_path: Path) -> None:
+    """Seen on Linux 6.18 with an init that is not systemd: slurmd ended, `cpu cgroup controller is not available`."""
+    found = host(tmp_path, "v2")
+    for name, controllers in (("", "cpuset cpu io memory pids\n"), ("agent/core", "memory\n")):
+        (tmp_path / "cgroup" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name / "cgroup.controllers").write_text(controllers)
+    (tmp_path / "first").write_text("0::/init.scope\n")
+    found = read_cgroups(tmp_path / "mounts", tmp_path / "first")
+    assert (found.plugin, found.absent()) == ("cgroup/v2", {})
+    (tmp_path / "first").write_text("0::/agent/core\n")
+    found = read_cgroups(tmp_path / "mounts", tmp_path / "first")
+    assert found.plugin == "disabled"
+    assert found.absent()["cgroup.cpu"] == (
+        "this host can't confine jobs: no cpu controller in the control group of its first process, whose controllers "
+        "systemd-nspawn hands on"
+    )
 
 
 def test_host_without_cgroups_confines_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ai_how.drivers.nspawn.host import check_config, check_room, check_tools, userns_absent
+from pytest_ai_how.drivers.nspawn.host import check_config, check_machine_id, check_room, check_tools, userns_absent
 from pytest_ai_how.errors import HostError, ProvisionError
 
 from .sample import config, with_node
@@ -35,6 +35,17 @@ def test_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch, prog
 
 def test_sample_configuration_can_be_made() -> None:
     assert check_config(config()) == config().network
+
+
+def test_a_host_without_a_machine_id_is_refused(tmp_path: Path) -> None:
+    for text in ("", "uninitialized\n"):
+        (tmp_path / "machine-id").write_text(text)
+        with pytest.raises(
+            HostError, match=r"machine-id: holds no machine ID\n  expected: the 32 hex.*\n  do: systemd-m"
+        ):
+            check_machine_id(tmp_path / "machine-id")
+    (tmp_path / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    check_machine_id(tmp_path / "machine-id")
 
 
 def test_missing_network_is_refused() -> None:
