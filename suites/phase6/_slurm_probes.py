@@ -59,9 +59,9 @@ def first_traces(node: Node, job: int, evidence: Evidence) -> Traces:
 def gpu_devices(node: Node, evidence: Evidence) -> tuple[str, ...]:
     """List the GPU devices in a node's /dev."""
     first, second = GPU_DEVICES
-    listed = node.run(
-        *("find", "/dev", "-maxdepth", "1", "-type", "c", "(", "-name", first, "-o", "-name", second, ")")
-    )
+    named = ("find", "/dev", "-maxdepth", "1", "(", "-name", first, "-o", "-name", second, ")")
+    # Not -type c: of a device that is mounted over a file the directory tells the file, and find believes it.
+    listed = node.run(*named, "-exec", "test", "-c", "{}", ";", "-print")
     evidence.result(listed, f"{node.name}: GPU devices")
     return tuple(sorted(listed.stdout.split()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
 
+from pytest_ai_how.config.models import Partition
 from pytest_ai_how.shell import quote
 
 
@@ -42,6 +43,22 @@ class JobOptions(TypedDict, total=False):
     overcommit: bool
     resv_ports: int
     kill_on_bad_exit: bool
+
+
+def placed(options: JobOptions, partitions: Sequence[Partition]) -> JobOptions:
+    """Where to run a job that names its nodes and no partition: the default one has nothing to say of all nodes.
+
+    Nothing where the default partition has the nodes, or none has them all: Slurm's own word is wanted then.
+
+    >>> both = (Partition(name="gpu", nodes=("node01",), default=True), Partition(name="cpu", nodes=("node02",)))
+    >>> placed({"nodelist": "node02"}, both), placed({"nodelist": "node01"}, both)
+    ({'partition': 'cpu'}, {})
+    """
+    if "nodelist" not in options or "partition" in options:
+        return {}
+    wanted = set(options["nodelist"].split(","))
+    having = [one for one in partitions if wanted <= set(one.nodes)]
+    return {} if not having or any(one.default for one in having) else {"partition": having[0].name}
 
 
 class JobSpec:

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any, Unpack, cast
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.config.models import Partition
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
 from pytest_ai_how.services.readiness import Daemon, causes
-from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments
+from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments, placed
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
 from pytest_ai_how.shell import Result
@@ -108,6 +109,7 @@ class Slurm:
         the job, which is then cancelled.
         """
         options.setdefault("chdir", self.folder)
+        options = {**options, **placed(options, self._partitions)}
         try:
             return self.query("srun", *arguments(options), *argv, timeout=within, check=False)
         except CommandTimeout as error:
@@ -285,7 +287,13 @@ class Slurm:
             "chdir": self.folder,
             "output": f"{self.folder}/{pattern}.out",
             "error": f"{self.folder}/{pattern}.err",
+            **placed(job.options, self._partitions),
         }
+
+    @property
+    def _partitions(self) -> tuple[Partition, ...]:
+        slurm = self.cluster.config.slurm
+        return slurm.partitions if slurm else ()
 
 
 def submitted(result: Result) -> int:

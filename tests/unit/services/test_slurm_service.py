@@ -85,6 +85,23 @@ def test_a_script_is_handed_over_by_standard_input_as_the_job_user() -> None:
     assert {"--job-name=x;y", "--chdir=/mnt/shared/jobs/r1", "--output=/mnt/shared/jobs/r1/%x-%j.out"} <= set(call.argv)
 
 
+def test_a_job_for_a_node_goes_to_a_partition_that_has_it() -> None:
+    """Seen on a cluster whose default partition had its nodes with GPUs only: all the others were called broken."""
+    service = slurm({**MKDIR, "sbatch": "3\n", "srun": "node02\n"})
+    config = service.cluster.config
+    assert config.slurm
+    gpu, cpu = (config.slurm.partitions[0].model_copy(update={"name": name}) for name in ("gpu", "cpu"))
+    gpu, cpu = gpu.model_copy(update={"nodes": ("node01",)}), cpu.model_copy(update={"nodes": ("node02",)})
+    parts = config.slurm.model_copy(update={"partitions": (gpu, cpu.model_copy(update={"default": False}))})
+    service.cluster.config = config.model_copy(update={"slurm": parts})  # type: ignore[misc]
+    service.submit("true", nodelist="node02")
+    service.srun("hostname", nodelist="node02")
+    service.submit("true", nodelist="node01")
+    service.submit("true", nodelist="node01,node02")
+    said = [call.argv for call in calls(service) if "sbatch" in call.argv or "srun" in call.argv]
+    assert ["--partition=cpu" in argv for argv in said] == [True, True, False, False]
+
+
 def test_arguments_are_quoted_and_a_script_with_an_interpreter_stays_as_it_is() -> None:
     found = slurm({**MKDIR, "sbatch": "12;cluster\n"})
     assert found.submit(["echo", "a b", "$x"]) == 12
