@@ -46,18 +46,19 @@ class JobOptions(TypedDict, total=False):
 
 
 def placed(options: JobOptions, partitions: Sequence[Partition]) -> JobOptions:
-    """Where to run a job that names its nodes and no partition: the default one has nothing to say of all nodes.
+    """Where to run a job that names its nodes, or how many, and no partition: the default one may not have all nodes.
 
-    Nothing where the default partition has the nodes, or none has them all: Slurm's own word is wanted then.
+    Nothing where the default partition has them, or none has: Slurm's own word is wanted then.
 
-    >>> both = (Partition(name="gpu", nodes=("node01",), default=True), Partition(name="cpu", nodes=("node02",)))
-    >>> placed({"nodelist": "node02"}, both), placed({"nodelist": "node01"}, both)
-    ({'partition': 'cpu'}, {})
+    >>> gpu = Partition(name="gpu", nodes=("node01",), default=True)
+    >>> both = (gpu, Partition(name="all", nodes=("node01", "node02")))
+    >>> placed({"nodelist": "node02"}, both), placed({"nodes": 2}, both), placed({"nodes": 1}, both)
+    ({'partition': 'all'}, {'partition': 'all'}, {})
     """
-    if "nodelist" not in options or "partition" in options:
+    if "partition" in options:
         return {}
-    wanted = set(options["nodelist"].split(","))
-    having = [one for one in partitions if wanted <= set(one.nodes)]
+    wanted = set(filter(None, options.get("nodelist", "").split(",")))
+    having = [one for one in partitions if wanted <= set(one.nodes) and options.get("nodes", 1) <= len(one.nodes)]
     return {} if not having or any(one.default for one in having) else {"partition": having[0].name}
 
 
