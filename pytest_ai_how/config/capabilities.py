@@ -20,6 +20,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "gpu.pair": "two GPUs that one job can hold, both on one node or one on each of two",
         "gpu.passthrough": "GPUs of this machine that virtual machines are given whole",
         "mpi": "MPI programs in Python (mpi4py) run on the nodes themselves",
+        "cpus.several": "a compute node has more than one CPU, so that a job can be kept off some",
         "cgroup.cpu": "jobs are confined to their CPUs",
         "cgroup.memory": "jobs are confined to their memory",
         "cgroup.devices": "jobs are confined to their devices",
@@ -81,6 +82,10 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         ),
         "mpi": (slurm is not None, "no slurm section"),
         "gpu.passthrough": ("passthrough" in kinds, "no gpus of kind passthrough"),
+        "cpus.several": (
+            any(node.cpus > 1 for node in config.on("compute")),
+            "no compute node has more than one CPU",
+        ),
         "cgroup.cpu": (slurm is not None, "no slurm section"),
         "cgroup.memory": (slurm is not None, "no slurm section"),
         "cgroup.devices": (slurm is not None, "no slurm section"),

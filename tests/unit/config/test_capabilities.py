@@ -47,6 +47,7 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
             "network.throughput",
             "iperf3 is not among claims.packages",
         ),
+        ("cpus: 2", "cpus: 1", "cpus.several", "no compute node has more than one CPU"),
         ("driver: nspawn", "driver: nspawn\nabsent: [cgroup.memory]", "cgroup.memory", "declared absent"),
     ],
 )

@@ -111,8 +111,15 @@ def test_a_container_that_escapes_its_cpus(evidence: Evidence) -> None:
         checks.test_cpu_limit_inside(*slurm((SRUN, affinity(0, 1))), evidence)
     with pytest.raises(AssertionError, match=r"^node01: in a container, a job with 2 CPUs may run on \[1\]"):
         checks.test_cpu_limit_inside(*slurm((SRUN, [affinity(0), affinity(1)])), evidence)
-    with pytest.raises(AssertionError, match=r"^node01: has 1 CPU; that a job with one is confined can't be told"):
-        checks.test_cpu_limit_inside(*slurm(nodes=nodes_json(node01={"cpus": 1})), evidence)
+    with pytest.raises(AssertionError, match=r"^node01: Slurm gives it 1 CPU, and no compute node more, .*do: compare"):
+        checks.test_cpu_limit_inside(*slurm(nodes=nodes_json(node01={"cpus": 1}, node02={"cpus": 1})), evidence)
+
+
+def test_the_largest_node_tells_of_cpus(evidence: Evidence) -> None:
+    other = [json.dumps(json.loads(affinity(*cpus)) | {"node": "node02"}) for cpus in ((0,), (0, 1))]
+    fake = slurm((SRUN, other), nodes=nodes_json(node01={"cpus": 1}))
+    checks.test_cpu_limit_inside(*fake, evidence)
+    assert "--nodelist=node02" in fake[0].cluster.controller.transport.calls[-1].argv
 
 
 @pytest.mark.seen_to_fail("CON-15")
