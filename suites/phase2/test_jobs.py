@@ -16,7 +16,7 @@ from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.services.slurm.facts import CONFIG
 
-from ..phase6._slurm_jobs import Run, judged, run_jobs
+from ..phase6._slurm_jobs import Run, cancelling, collect, judged, run_jobs, submit
 from ..phase6._slurm_payloads import payload
 from ._journal import step_log, steps, wrong
 from ._spank import STACK
@@ -48,6 +48,9 @@ ENDINGS = (
 )
 
 
+#: A job that is cancelled while it runs: Slurm writes 0:0, whatever its processes ended with.
+CANCELLED = Ending("diagnose-cancel", "echo running; sleep 600", "cancelled", (0, 0))
+
 #: A process killed by the kernel, which Slurm writes as 0:125; a shell would see 137 again.
 OUT_OF_MEMORY = Ending("diagnose-oom", payload("memory_fill.py"), "out-of-memory", (0, 125))
 
@@ -69,9 +72,33 @@ def test_too_little_memory_is_diagnosed(slurm: Slurm, evidence: Evidence) -> Non
     diagnosed(slurm, evidence, [OUT_OF_MEMORY], [job])
 
 
+@pytest.mark.check("SLU-41")
+@pytest.mark.requires("diagnosis")
+def test_a_cancelled_job_is_diagnosed(slurm: Slurm, evidence: Evidence) -> None:
+    """A job that somebody cancelled is told from one that ended by itself."""
+    with cancelling(slurm) as ids:
+        ids.append(submit(slurm, JobSpec(CANCELLED.script, name=CANCELLED.name, mem=16, requeue=False)))
+        with judged():
+            slurm.until(ids[0], "RUNNING")
+            # slurmctld calls a job running before its script is; of one that never began, its node knows nothing.
+            wrote = f"{slurm.folder}/{CANCELLED.name}-{ids[0]}.out"
+            wait_for(
+                lambda: slurm.query("test", "-s", wrote, check=False).ok,
+                within=APPEARS_WITHIN,
+                what="running: its script wrote nothing",
+                where=f"job {ids[0]} ({CANCELLED.name})",
+            )
+    compared(slurm, evidence, [CANCELLED], collect(slurm, evidence, ids))
+
+
 def diagnosed(slurm: Slurm, evidence: Evidence, endings: Sequence[Ending], jobs: Sequence[JobSpec]) -> None:
     """Run jobs, and compare what is told of each with how it ended."""
-    for ending, run in zip(endings, run_jobs(slurm, evidence, jobs), strict=True):
+    compared(slurm, evidence, endings, run_jobs(slurm, evidence, jobs))
+
+
+def compared(slurm: Slurm, evidence: Evidence, endings: Sequence[Ending], runs: Sequence[Run]) -> None:
+    """Compare what is told of jobs that have ended with how they ended."""
+    for ending, run in zip(endings, runs, strict=True):
         found = diagnosis(slurm.cluster, run, evidence)
         seen = (found.get("exit") or {}).get("status"), (found.get("exit") or {}).get("signal")
         assert (found.get("job"), *seen) == (run.id, *ending.exit), (

@@ -228,6 +228,19 @@ FAULTS = [
     ),
     pytest.param(
         sees(
+            jobs.test_a_cancelled_job_is_diagnosed,
+            r"job \d+ \(diagnose-cancel\) on node0\d: it is told to have ended by 'none', expected 'cancelled'",
+            everywhere(
+                lambda node: edited(node, DIAGNOSE, "/slurmd.log", "/no-slurmd.log"),
+                "node01",
+                "node02",
+            ),
+        ),
+        id="diagnosis that overlooks who cancelled",
+        marks=pytest.mark.seen_to_fail("SLU-41"),
+    ),
+    pytest.param(
+        sees(
             faults.test_failing_prolog,
             "controller: no Prolog is configured; expected one",
             conf("controller", "Prolog=/usr/lib/ai-how/prolog\n", ""),

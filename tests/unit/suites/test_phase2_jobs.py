@@ -26,7 +26,7 @@ from .phase2_fakes import LINE, STACK_TOLD, data, facts
 
 # SLU-41
 
-ALL = (*test_jobs.ENDINGS, test_jobs.OUT_OF_MEMORY)
+ALL = (*test_jobs.ENDINGS, test_jobs.OUT_OF_MEMORY, test_jobs.CANCELLED)
 NUMBERS = {one.name: id for id, one in enumerate(ALL, 1)}
 
 
@@ -36,15 +36,17 @@ def told(ending: test_jobs.Ending, **changes: object) -> str:
     return json.dumps({"job": NUMBERS[ending.name], **right, **changes})
 
 
-def diagnosed(name: str = "", answer: str | Result = "", **changes: object) -> Slurm:
+def diagnosed(name: str = "", answer: str | Result = "", begun: str | Result = "", **changes: object) -> Slurm:
     """A Slurm whose jobs end as they are to, and what their node has on them; on the one called ``name``, otherwise."""
-    jobs = [FakeJob(one.name, NUMBERS[one.name]) for one in ALL]
+    jobs = [FakeJob(one.name, NUMBERS[one.name]) for one in ALL[:-1]]
+    cancelled = test_jobs.CANCELLED.name
+    jobs.append(FakeJob(cancelled, NUMBERS[cancelled], state="CANCELLED", seen=("PENDING", "RUNNING", "CANCELLED")))
     compute: Rules = [("test -s", Result((), 1) if isinstance(answer, Result) else "")]
     for one in ALL:
         path = f"{test_jobs.DIAGNOSES}/{NUMBERS[one.name]}.json"
         wrong = answer if isinstance(answer, str) and answer else told(one, **changes)
         compute = [*compute, (("cat", path), wrong if one.name == name else told(one))]
-    return fake_slurm(jobs, compute=compute)
+    return fake_slurm(jobs, compute=compute, first=[("test -s", begun)])
 
 
 @pytest.mark.seen_to_fail("SLU-41")
@@ -90,6 +92,21 @@ def test_a_job_out_of_memory_that_is_told_to_have_been_killed() -> None:
         AssertionError, match=r"^job 6 \(diagnose-oom\) on node01: it is told to have ended by 'killed', e"
     ):
         test_jobs.test_too_little_memory_is_diagnosed(killed, Evidence())
+
+
+@pytest.mark.seen_to_fail("SLU-41")
+def test_a_cancelled_job_that_is_told_to_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(slurm: Slurm) -> None:
+        test_jobs.test_a_cancelled_job_is_diagnosed(slurm, Evidence())
+
+    check(diagnosed())
+    with pytest.raises(
+        AssertionError, match=r"^job 7 \(diagnose-cancel\) on node01: it is told to have ended by 'none', expected 'can"
+    ):
+        check(diagnosed("diagnose-cancel", cause="none"))
+    monkeypatch.setattr(test_jobs, "APPEARS_WITHIN", 0.1)
+    with pytest.raises(AssertionError, match=r"(?s)^job 7 \(diagnose-cancel\): not running: its script wrote nothing"):
+        check(diagnosed(begun=Result((), 1)))
 
 
 # SLU-43

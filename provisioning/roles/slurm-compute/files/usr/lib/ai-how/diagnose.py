@@ -4,16 +4,37 @@
 The epilog runs it without arguments, and slurmd tells it the job in the environment (PROLOG AND EPILOG SCRIPTS of
 slurm.conf(5), 24.11.5). By hand it is given the job's id and the exit code that sacct shows: ``diagnose.py 12 0:9``.
 Exit status 2 and a line on standard error say that it was told no job, or no exit code.
+
+A job that was ended from outside has the exit code 0:0, whatever it did. That it was, and why, its steps wrote into
+slurmd's log before the epilog runs: asking slurmctld from an epilog is what slurm.conf(5) advises against.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
+
+#: SlurmdLogFile of our slurm.conf.
+LOG = Path("/var/log/slurm/slurmd.log")
+#: Bytes at the log's end that are looked through: what all steps of some thousand jobs write, and quickly read.
+TAIL = 2**20
+#: What slurmstepd 24.11.5 writes of a job on its first node, and of a step of it, that is ended from outside, one line:
+#: ``[2026-11-27T00:13:40.027] [4.batch] error:
+#: *** JOB 4 ON node02 CANCELLED AT 2026-11-27T00:13:40 DUE TO TIME LIMIT ***``
+NOTICE = re.compile(
+    r"^\[(?P<at>[-\dT:.]+)\] \[(?P<job>\d+)\.\S+\] error: \*\*\* (?P<whole>JOB|STEP) \S+ ON \S+ "
+    r"CANCELLED AT \S+(?: DUE TO (?P<why>[A-Z ]+))?",
+    re.MULTILINE,
+)
+#: Seconds by which the clocks of this machine and of slurmctld's may differ.
+SKEW = 2.0
 
 #: What Slurm puts in the place of a signal when the kernel killed a process for its memory: 0:125 (SIG_OOM, slurm.h).
 OUT_OF_MEMORY = 125
@@ -31,9 +52,46 @@ class Cause(NamedTuple):
 
 NONE = Cause(
     "none",
-    "no failure: the script ended with status 0, or the job was ended from outside before it could fail",
-    ("Nothing is to be done, unless `sacct -X -j {job} -o State` says CANCELLED or TIMEOUT: then ask for more time.",),
+    "no failure: the script ended with status 0, and this node was not told that the job was ended from outside",
+    (
+        "Nothing is to be done, unless `sacct -X -j {job} -o State` says otherwise: of a job on several nodes, or one "
+        "without a script, only the first node may have been told; read the diagnosis there.",
+    ),
 )
+CANCELLED = Cause(
+    "cancelled",
+    "somebody cancelled the job",
+    (
+        "`sacct -X -j {job} -o State` says CANCELLED by which user's id: by your own, by root's, or by Slurm's.",
+        "Ask them why if it was not you; Slurm itself cancels jobs that depend on one that failed.",
+    ),
+)
+#: By what slurmstepd says the job was ended due to.
+BY_NOTICE = {
+    "TIME LIMIT": Cause(
+        "time-limit",
+        "the job had used up the time that it asked for",
+        (
+            "Compare `sacct -X -j {job} -o Timelimit,Elapsed`, and ask for more by --time, up to the partition's.",
+            "Have the program save its state, when --signal warns it or every now and then, and go on from there.",
+        ),
+    ),
+    "PREEMPTION": Cause(
+        "preempted",
+        "a job of higher priority took the nodes",
+        ("Have the program save its state, and submit with --requeue or to a partition that is not preempted.",),
+    ),
+    "NODE FAILURE": Cause(
+        "node-failure",
+        "a node of the job failed",
+        ("`sinfo -R` and slurmctld's log say which and why; submit it again, with --requeue to have Slurm do that.",),
+    ),
+    "JOB REQUEUE": Cause(
+        "requeued",
+        "the job was put back into the queue",
+        ("Nothing is to be done: it starts again from the beginning; `squeue -j {job}` says when.",),
+    ),
+}
 MEMORY = Cause(
     "out-of-memory",
     "the kernel killed a process of the job because the job had used up the memory that it asked for",
@@ -136,10 +194,36 @@ def ended(code: str) -> Ended:
     return found
 
 
-def diagnosis(job: int, code: str, known: Mapping[str, str]) -> dict[str, object]:
+def notices(log: Path, job: int, start: float, end: float) -> Iterator[str]:
+    """Why a job was ended from outside, as slurmd's log says, ``""`` where it gives no reason.
+
+    A job that was requeued has notices of earlier starts, and a step may be cancelled long before its job ends.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:  # slurmd logs elsewhere: then the exit code is all that is known
+        return
+    for found in NOTICE.finditer(text):
+        since = start if found["whole"] == "JOB" else end
+        if int(found["job"]) == job and datetime.fromisoformat(found["at"]).timestamp() >= since - SKEW:
+            yield (found["why"] or "").strip()
+
+
+def from_outside(job: int, known: Mapping[str, str], log: Path) -> Cause | None:
+    """Why the job was ended from outside, if it was and slurmd told the epilog when it ran."""
+    start, end = known.get("SLURM_JOB_START_TIME", ""), known.get("SLURM_JOB_END_TIME", "")
+    if not (start.isdecimal() and end.isdecimal()):
+        return None
+    why = next(notices(log, job, float(start), float(end)), None)
+    return None if why is None else BY_NOTICE.get(why, CANCELLED)
+
+
+def diagnosis(job: int, code: str, known: Mapping[str, str], log: Path = LOG) -> dict[str, object]:
     """What is printed; ``known`` is the environment of an epilog, or nothing. Raises ValueError for no exit code."""
     how = ended(code)
-    cause = how.cause
+    cause = from_outside(job, known, log) or how.cause
     words = {"job": job, "status": how.status}
     return {
         "version": 1,
