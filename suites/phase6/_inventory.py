@@ -82,8 +82,8 @@ def _libvirt(cluster: str) -> Iterator[str]:
         return
     with api.connected(uri) as connection:
         found = [("domain", one) for one in connection.listAllDomains()]
-        found += [("network", one) for one in connection.listAllNetworks()]
-        found += [("storage pool", one) for one in connection.listAllStoragePools()]
+        found += [("network", one) for one in api.listed(connection.listAllNetworks)]
+        found += [("storage pool", one) for one in api.listed(connection.listAllStoragePools)]
         for kind, one in found:
             owner = owner_in(one.XMLDesc()).partition("/")[0]
             if not _of_another_alias(owner, cluster):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +15,7 @@ Domain = Any
 Network = Any
 
 # virErrorNumber (libvirt/virterror.h)
-NO_DOMAIN, NO_NETWORK, OPERATION_INVALID = 42, 43, 55
+NO_SUPPORT, NO_DOMAIN, NO_NETWORK, OPERATION_INVALID = 3, 42, 43, 55
 # virDomainUndefineFlagsValues: MANAGED_SAVE, SNAPSHOTS_METADATA and NVRAM
 UNDEFINE_ALL = 1 | 2 | 4
 # virDomainState (libvirt/libvirt-domain.h): NOSTATE, SHUTOFF and CRASHED are off, all others have a process.
@@ -99,6 +99,20 @@ def find_network(connection: Connection, uuid: str) -> Network | None:
     except Exception as error:
         if error_number(error) == NO_NETWORK:
             return None
+        raise
+
+
+def listed(call: Callable[[], Iterable[Any]]) -> list[Any]:
+    """What a method of a connection lists; nothing where the daemon lacks the part that would know.
+
+    From Debian 13 on, what knows networks and storage pools are packages of their own (libvirt 11.3: "this function is
+    not supported by the connection driver").
+    """
+    try:
+        return list(call())
+    except Exception as error:
+        if error_number(error) == NO_SUPPORT:
+            return []
         raise
 
 

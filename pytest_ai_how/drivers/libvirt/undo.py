@@ -92,7 +92,7 @@ def found_in_libvirt(cluster: str) -> list[Entry]:
     if not uri:
         return []
     with api.connected(uri) as connection:
-        networks = [net for net in connection.listAllNetworks() if names.owner_in(net.XMLDesc()) == mark]
+        networks = [net for net in api.listed(connection.listAllNetworks) if names.owner_in(net.XMLDesc()) == mark]
         owners = [names.owner_in(domain.XMLDesc()) for domain in connection.listAllDomains()]
     nodes = [owner.removeprefix(f"{mark}/") for owner in owners if owner.startswith(f"{mark}/")]
     found = [Entry(Networks.kind, {"cluster": cluster, "daemon": uri}) for _ in networks]

@@ -16,11 +16,13 @@ from pytest_ai_how.config.capabilities import declared_absent
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import wait_for
+from pytest_ai_how.drivers.libvirt.names import NAMESPACE
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import AiHowError, HostError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase6 import _inventory, _nested
+from tests.unit.drivers.libvirt.fakes import FakeDomain, FakeLibvirt, connect
 
 RUN = "20261123-160000-a1b2"
 
@@ -213,6 +215,23 @@ def test_a_process_of_the_cluster_is_in_the_inventory() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_what_libvirt_knows_is_in_the_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
+    libvirt = FakeLibvirt()
+    mark = f"<o:owner xmlns:o='{NAMESPACE}' mark='pytest-ai-how:other/node01'/>"
+    libvirt.domains = [FakeDomain(libvirt, "<domain><name>mine</name></domain>")]
+    libvirt.domains += [FakeDomain(libvirt, f"<domain><name>other</name><metadata>{mark}</metadata></domain>")]
+    libvirt.networks = [FakeDomain(libvirt, "<network><name>default</name></network>")]
+    libvirt.pools = [FakeDomain(libvirt, "<pool><name>disks</name></pool>")]
+    connect(monkeypatch, libvirt, private=False)
+    monkeypatch.setattr(_inventory, "running_daemon", lambda: "test:///default")
+    monkeypatch.setattr(_inventory.api, "lacks_libvirt", lambda: "")
+    mine = [f"{what} in libvirt" for what in ("domain mine", "network default", "storage pool disks")]
+    assert list(_inventory._libvirt("nested-a1b2")) == mine
+    # Debian 13's daemon without the packages of its network and storage drivers.
+    libvirt.lacks = ("virConnectListAllNetworks", "virConnectListAllStoragePools")
+    assert list(_inventory._libvirt("nested-a1b2")) == mine[:1]
 
 
 def test_both_directions_of_a_difference_are_told() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_ai_how.drivers.libvirt import api, daemon
 
-NO_DOMAIN, NO_NETWORK, INVALID = 42, 43, 55
+NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID = 3, 42, 43, 55
 RUNNING, SHUTDOWN, OFF, CRASHED = 1, 4, 5, 6
 
 
@@ -79,11 +79,13 @@ class FakeDomain:
 
 @dataclass
 class FakeLibvirt:
-    """A connection."""
+    """A connection; ``lacks`` are the methods that the daemon has no driver for, as on a fresh Debian 13."""
 
     domains: list[FakeDomain] = field(default_factory=list)
     networks: list[FakeDomain] = field(default_factory=list)
+    pools: list[FakeDomain] = field(default_factory=list)
     model: str = "none"
+    lacks: tuple[str, ...] = ()
 
     def defineXML(self, xml: str) -> FakeDomain:
         self.domains.append(FakeDomain(self, xml))
@@ -109,7 +111,15 @@ class FakeLibvirt:
         return list(self.domains)
 
     def listAllNetworks(self) -> list[FakeDomain]:
-        return list(self.networks)
+        return self._listed("virConnectListAllNetworks", self.networks)
+
+    def listAllStoragePools(self) -> list[FakeDomain]:
+        return self._listed("virConnectListAllStoragePools", self.pools)
+
+    def _listed(self, call: str, among: list[FakeDomain]) -> list[FakeDomain]:
+        if call in self.lacks:
+            raise LibvirtError(NO_SUPPORT, f"this function is not supported by the connection driver: {call}")
+        return list(among)
 
     def getSecurityModel(self) -> list[str]:
         return [self.model, "0"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_ai_how.drivers.libvirt import daemon, names
+from pytest_ai_how.drivers.libvirt import api, daemon, names
 from pytest_ai_how.drivers.libvirt.undo import Domains, Networks, found_in_libvirt, undoer
 from pytest_ai_how.errors import LeaseError
 from pytest_ai_how.lease.journal import Entry
@@ -93,8 +93,18 @@ def test_a_running_daemon_is_asked_for_what_carries_the_mark(monkeypatch: pytest
         Entry("libvirt-network", {"cluster": "lab", "daemon": "test:///default"}),
         Entry("domain", {"cluster": "lab", "node": "node01", "daemon": "test:///default"}),
     ]
+    libvirt.lacks = ("virConnectListAllNetworks",)
+    assert [entry.kind for entry in found_in_libvirt("lab")] == ["domain"]
     connect(monkeypatch, libvirt, private=True)
     assert found_in_libvirt("lab") == []
+
+
+def test_only_what_a_daemon_lacks_is_no_error() -> None:
+    def refuses() -> list[object]:
+        raise LibvirtError(38, "cannot recv data: Connection reset by peer")
+
+    with pytest.raises(LibvirtError, match="^cannot recv data"):
+        api.listed(refuses)
 
 
 def test_the_lease_finds_the_undoers_by_kind(libvirt: FakeLibvirt, tmp_path: object) -> None:
