@@ -54,6 +54,24 @@ def test_a_host_that_can(evidence: Evidence) -> None:
     assert {item.metric: item.value for item in up.items}["host.memory"] == 24000, "its own machines use the rest"
     nspawn = replace(ABLE, facts=HostFacts("nspawn"))
     assert "host.qemu" not in {item.metric for item in able(replace(HOST, versions={}), nspawn).items}
+    half = MEMINFO.replace("20480000", str(2100 * 1024))
+    shared = {item.metric: item.value for item in able(replace(HOST, meminfo=half), nspawn).items}
+    assert shared["host.memory.shared"] == 2100, "half of 4096 MiB is enough for machines that share the host's memory"
+    assert "host.memory" not in shared
+
+
+def test_huge_pages_are_set_aside_and_not_missed() -> None:
+    nodes = tuple(one.model_copy(update={"hugepages": True}) for one in VM.nodes)
+    config = VM.model_copy(update={"nodes": (*nodes[:2], VM.nodes[2])})
+    measure = Measurements(load_limits("local"))
+    host = replace(HOST, meminfo=MEMINFO.replace("20480000", str(1024 * 1024)))
+    phase0.test_host_can_make_the_machines(config, host, ABLE, Evidence(), measure)
+    figures = {item.metric: item.value for item in measure.items}
+    assert (figures["host.memory.planned"], figures["host.memory"]) == (1024, 1024)
+    config = VM.model_copy(update={"nodes": nodes})
+    measure = Measurements(load_limits("local"))
+    phase0.test_host_can_make_the_machines(config, host, ABLE, Evidence(), measure)
+    assert "host.memory" not in {item.metric for item in measure.items}
 
 
 @pytest.mark.seen_to_fail("PRV-06")
@@ -65,6 +83,22 @@ def test_a_host_with_too_little_memory() -> None:
         able(what=replace(ABLE, refusals=(refused.value,)))
     said = "localhost: 2000 MiB of memory available\n    expected: 4366 MiB for the machines of 'vm' that start"
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.seen_to_fail("PRV-06")
+@pytest.mark.parametrize(
+    ("driver", "available", "seen"),
+    [
+        ("libvirt", 4095, "localhost: host.memory is 4095 MiB, expected at least 4096"),
+        ("nspawn", 2047, "localhost: host.memory.shared is 2047 MiB, expected at least 2048"),
+    ],
+)
+def test_memory_for_less_than_the_machines_need(driver: str, available: int, seen: str) -> None:
+    """By the figures, should a driver refuse too little."""
+    host = replace(HOST, meminfo=MEMINFO.replace("20480000", str(available * 1024)))
+    with pytest.raises(LimitExceeded) as caught:
+        able(host, replace(ABLE, facts=HostFacts(driver)))
+    assert str(caught.value).startswith(seen)
 
 
 @pytest.mark.seen_to_fail("PRV-06")
