@@ -20,6 +20,8 @@ class Interface:
     mtu: int
     up: bool
     addresses: tuple[IPv4Interface, ...]
+    #: Those of the addresses that are lent for a time, by a server of DHCP.
+    leased: tuple[IPv4Interface, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,17 @@ def interfaces(text: str) -> tuple[Interface, ...]:
             link["ifname"],
             int(link["mtu"]),
             {"UP", "LOWER_UP"} <= set(link["flags"]),
-            tuple(
-                IPv4Interface(f"{one['local']}/{one['prefixlen']}")
-                for one in link.get("addr_info", ())
-                if one["family"] == "inet"
-            ),
+            tuple(_address(one) for one in link.get("addr_info", ()) if one["family"] == "inet"),
+            # "dynamic": true stands beside an address that the kernel takes away when its time is over.
+            tuple(_address(one) for one in link.get("addr_info", ()) if one["family"] == "inet" and one.get("dynamic")),
         )
         for link in json.loads(text)
         if "LOOPBACK" not in link["flags"]
     )
+
+
+def _address(told: Mapping[str, Any]) -> IPv4Interface:
+    return IPv4Interface(f"{told['local']}/{told['prefixlen']}")
 
 
 def hosts(text: str) -> dict[str, tuple[str, ...]]:

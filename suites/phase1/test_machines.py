@@ -8,7 +8,7 @@ import pytest
 
 from pytest_ai_how.bringup import Bringup
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, Network
 from pytest_ai_how.drivers.machines.network import host_links
 from pytest_ai_how.drivers.machines.reality import Reality, planned
 from pytest_ai_how.drivers.protocol import Defines, Power
@@ -17,6 +17,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import Measurements
 
+from . import _rules as rules
 from ._domain import wrong_features
 from ._facts import CPUS, DISK, HOSTNAME, INTERFACES, MEMORY, WAY_OUT
 from ._host import pinned, running, wrong_bridge
@@ -113,7 +114,9 @@ def test_domains(bringup: Bringup, cluster: Cluster, evidence: Evidence) -> None
 def test_network(cluster_config: ClusterConfig, cluster: Cluster, facts: Facts, evidence: Evidence) -> None:
     """The bridge of the cluster is up with its address, every machine is on it, and nothing leads out of it.
 
-    No translation and no DHCP are configured: addresses are static, and no machine has a way out to be translated.
+    No translation and no DHCP are configured: this host serves no DHCP on the bridge, no machine has an address that is
+    lent, no rule of this host translates addresses of the network, and no machine has a way out. Rules are told by nft,
+    where it is installed.
     """
     network = cluster_config.network
     assert network, f"{cluster_config.name}: no network is configured; nothing was compared"
@@ -123,6 +126,7 @@ def test_network(cluster_config: ClusterConfig, cluster: Cluster, facts: Facts, 
     )
     wrong = wrong_bridge(network, links)
     assert not wrong, wrong
+    only_carried(network, evidence)
     found, ways = facts(INTERFACES), facts(WAY_OUT)
     for node in cluster.nodes:
         [*here] = [
@@ -132,9 +136,30 @@ def test_network(cluster_config: ClusterConfig, cluster: Cluster, facts: Facts, 
         assert here[0].mtu == network.mtu, (
             f"{node.name}: the MTU of {here[0].name} is {here[0].mtu}, configured {network.mtu}"
         )
+        lent = [str(address) for one in here for address in one.leased if address.network == network.subnet]
+        assert not lent, (
+            f"{node.name}: {lent[0]} is lent for a time, expected a static address; do: stop the DHCP server"
+        )
         assert not ways[node.name], (
             f"{node.name}: has a default route via {ways[node.name][0].get('gateway', 'nobody')}, expected no way out"
         )
+
+
+def only_carried(network: Network, evidence: Evidence) -> None:
+    """See that this host serves no DHCP on the network's bridge, and translates none of its addresses."""
+    sockets, why = rules.asked(rules.SOCKETS)
+    evidence.attach("localhost: UDP sockets", sockets or why or "none")
+    assert not why, f"localhost: `{' '.join(rules.SOCKETS)}` says nothing: {why}; expected its UDP sockets"
+    served = rules.dhcp_servers(network, sockets)
+    assert not served, (
+        f"localhost: DHCP is served on {network.bridge} by {served[0]}, expected nobody: no DHCP is configured"
+    )
+    ruleset, why = rules.asked(rules.RULES)
+    evidence.attach("localhost: rules of its packet filter", ruleset or f"not looked at: {why}")
+    translated = rules.translations(network, ruleset)
+    assert not translated, (
+        f"localhost: translates {network.subnet} by rule {translated[0]}, expected none: no NAT is configured"
+    )
 
 
 @pytest.mark.check("INF-04")

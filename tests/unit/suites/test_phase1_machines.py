@@ -195,10 +195,17 @@ BRIDGE: dict[str, Any] = {
     "linkinfo": {"info_kind": "bridge"},
     "addr_info": [{"family": "inet", "local": "10.78.0.1", "prefixlen": 24}],
 }
+NAT = [
+    {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "aihow-local"}},
+    {"masquerade": None},
+]
 
 
 @pytest.mark.seen_to_fail("INF-03")
 def test_a_network_that_is_not_as_configured(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"ss": ("", ""), "nft": ("", "this host has no program nft")}
+    monkeypatch.setattr(machines.rules, "asked", lambda argv: said[argv[0]])
+
     def check(bridge: Mapping[str, Any] = BRIDGE, **changed: Any) -> None:
         monkeypatch.setattr(machines, "host_links", lambda: [bridge])
         machines.test_network(cluster.config, cluster, facts(**changed), Evidence())
@@ -220,6 +227,40 @@ def test_a_network_that_is_not_as_configured(cluster: Cluster, monkeypatch: pyte
         check(node01={read.INTERFACES: links(ADDRESS["node01"], mtu=1280)})
     with pytest.raises(AssertionError, match=r"^node01: has a default route via 10\.78\.0\.1, expected no way out"):
         check(node01={read.WAY_OUT: json.dumps([{"dst": "default", "gateway": "10.78.0.1", "dev": "host0"}])})
+    lent = json.loads(links(ADDRESS["node02"]))
+    lent[1]["addr_info"][0]["dynamic"] = True
+    with pytest.raises(
+        AssertionError, match=r"^node02: 10\.78\.0\.12/24 is lent for a time, expected a static address"
+    ):
+        check(node02={read.INTERFACES: json.dumps(lent)})
+
+
+@pytest.mark.seen_to_fail("INF-03")
+def test_a_network_that_this_host_does_more_than_carry(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    dhcp = 'UNCONN 0 0 0.0.0.0%aihow-local:67 0.0.0.0:* users:(("dnsmasq",pid=901,fd=3))\n'
+    nat = json.dumps({"nftables": [{"rule": {"family": "ip", "table": "nat", "chain": "out", "expr": NAT}}]})
+
+    def check(sockets: tuple[str, str], ruleset: tuple[str, str]) -> str:
+        said, evidence = {"ss": sockets, "nft": ruleset}, Evidence()
+        monkeypatch.setattr(machines, "host_links", lambda: [BRIDGE])
+        monkeypatch.setattr(machines.rules, "asked", lambda argv: said[argv[0]])
+        machines.test_network(cluster.config, cluster, facts(), evidence)
+        return next(item.content for item in evidence.items if "packet filter" in item.name)
+
+    assert check(("", ""), ('{"nftables": []}', "")) == '{"nftables": []}'
+    assert check(("", ""), ("", "this host has no program nft")) == "not looked at: this host has no program nft"
+    with pytest.raises(
+        AssertionError, match=r"^localhost: DHCP is served on aihow-local by 0\.0\.0\.0%aihow-local:67 users"
+    ):
+        check((dhcp, ""), ("", ""))
+    with pytest.raises(
+        AssertionError, match=r"^localhost: translates 10\.78\.0\.0/24 by rule ip nat out: .*masquerade"
+    ):
+        check(("", ""), (nat, ""))
+    with pytest.raises(
+        AssertionError, match=r"^localhost: `ss .*` says nothing: this host has no program ss; expected"
+    ):
+        check(("", "this host has no program ss"), ("", ""))
 
 
 @pytest.mark.seen_to_fail("INF-04")
