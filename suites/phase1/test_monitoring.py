@@ -35,7 +35,7 @@ METRICS = {
     "network": 'node_network_transmit_bytes_total{device!="lo"}',
 }
 MIB = 2**20
-#: A rate needs two samples; in so many intervals there are some, even when one scrape was missed.
+#: A slope needs two samples; in so many intervals there are some, even when one scrape was missed.
 INTERVALS = 4
 #: Seconds. Alertmanager tells of an alert when it has stored it; a silence is known at once.
 ARRIVES = 10.0
@@ -121,9 +121,16 @@ def test_metrics(monitoring: Monitoring, facts: Facts, evidence: Evidence, measu
 
 
 def rates(monitoring: Monitoring, targets: tuple[Target, ...], evidence: Evidence) -> dict[str, tuple[Series, ...]]:
-    """CPU seconds of all kinds in a second of each machine, once there are samples enough."""
+    """CPU seconds of all kinds in a second of each machine, once there are samples enough.
+
+    ``deriv`` goes by all samples. ``rate`` goes by a guess beyond them, far off on a machine that has just started;
+    ``irate`` goes by two, and a busy host reads each unevenly late. A machine that started anew within the window has
+    no slope until that is past.
+    """
     window = math.ceil(INTERVALS * monitoring.config.interval)
-    query = f"sum by (job, instance) (irate({METRICS['CPU']}[{window}s]))"
+    metric = f"{METRICS['CPU']}[{window}s]"
+    by = "by (job, instance)"
+    query = f"sum {by} (deriv({metric})) unless on (job, instance) sum {by} (resets({metric})) > 0"
     found: dict[str, tuple[Series, ...]] = {}
 
     def all_there() -> bool:
@@ -132,7 +139,7 @@ def rates(monitoring: Monitoring, targets: tuple[Target, ...], evidence: Evidenc
         return all(found.values())
 
     with suppress(DeadlineExceeded):
-        wait_for(all_there, within=window, what="two samples of each node's CPU time", every=0.5)
+        wait_for(all_there, within=2 * window, what="two samples of each node's CPU time", every=0.5)
     return found
 
 

@@ -21,7 +21,10 @@ from .monitoring_fakes import Answer, captured, changed, facts, monitoring, said
 
 LIMITS = load_limits("local")
 TARGETS, ALERTS = "9090/api/v1/targets?state=active", "9093/api/v2/alerts"
-CPU_TIME = "9090/api/v1/query?query=sum by (job, instance) (irate(node_cpu_seconds_total[8s]))"
+CPU_TIME = (
+    "9090/api/v1/query?query=sum by (job, instance) (deriv(node_cpu_seconds_total[8s])) "
+    "unless on (job, instance) sum by (job, instance) (resets(node_cpu_seconds_total[8s])) > 0"
+)
 AGE = "9090/api/v1/query?query=time() - timestamp(node_memory_MemTotal_bytes)"
 TOTAL = "9090/api/v1/query?query=node_memory_MemTotal_bytes"
 NODE02 = "10.78.0.12:9100"
@@ -144,7 +147,7 @@ def test_metrics_that_are_missing_old_or_not_true(evidence: Evidence) -> None:
         metrics(evidence, changed(whole, TOTAL, valued("1024")))
     with pytest.raises(LimitExceeded, match=r"monitoring\.metric_age is 61\.5 s, expected at most 60 s"):
         metrics(evidence, changed(whole, AGE, valued("61.5")))
-    with pytest.raises(LimitExceeded, match=r"monitoring\.cpu_time is 0 fraction, expected at least 0\.5"):
+    with pytest.raises(LimitExceeded, match=r"monitoring\.cpu_time is 0 fraction, expected at least 0\.85"):
         metrics(evidence, changed(whole, CPU_TIME, valued("0")))
     with pytest.raises(AssertionError, match=r"^node02: node_cpu_seconds_total is of 2 CPUs, but the machine has 64"):
         metrics(evidence, whole, cpus={"node02": "64"})
