@@ -18,18 +18,25 @@ class Culprit:
         self._evidence, self._most, self._within = evidence, most, within
 
     def of(
-        self, names: Sequence[str], check: Callable[[tuple[str, ...]], T], *, least: int = 1, what: str = "node"
+        self,
+        names: Sequence[str],
+        check: Callable[[tuple[str, ...]], T],
+        *,
+        least: int = 1,
+        what: str = "node",
+        on: type[AssertionError] = AssertionError,
     ) -> T:
         """What ``check`` returns for all of ``names``; when an assertion of it fails, find out because of whom.
 
         ``check`` is then called with some of the names, at least ``least``, so it must leave nothing that disturbs the
-        next call, and record no figure. ``what`` the names are called in the message. Raises :class:`AssertionError`
-        that begins with who it is, or says that it is not known; whatever is found, the failure stays one.
+        next call, and record no figure. ``what`` the names are called in the message. Only ``on`` is looked into; other
+        failures of the first call are passed on. Raises :class:`AssertionError` that begins with who it is, or says
+        that it is not known; whatever is found, the failure stays one.
         """
         everyone = tuple(names)
         try:
             return check(everyone)
-        except AssertionError as error:
+        except on as error:
             first = error
         finding = narrow(everyone, self._probe(check), least=least, most=self._most, within=self._within)
         told = rounds(finding)

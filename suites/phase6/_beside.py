@@ -46,13 +46,15 @@ def timed(job: FioJob, limits: Limits) -> FioJob:
     return replace(job, seconds=limits.minimum(LASTS, "s")) if job.seconds else job
 
 
-def beside_the_medium(storage: Storage, scratch: str, job: FioJob) -> Compared:
-    """Run ``job`` on the bare medium and right after it on all compute nodes, with as many processes, several times.
+def beside_the_medium(storage: Storage, scratch: str, job: FioJob, some: Sequence[str] = ()) -> Compared:
+    """Run ``job`` on the bare medium and right after it on compute nodes, with as many processes, several times.
+
+    That is on ``some`` of them, by default on all.
 
     The pair with the median ratio counts: a medium that others use, or that the host throttles after a burst, differs
     more from one second to the next than the two sides of one pair do.
     """
-    nodes = storage.cluster.on("compute").names
+    nodes = some or storage.cluster.on("compute").names
     medium = raw_medium(storage)
     pairs: list[Compared] = []
     results: list[Result] = []

@@ -7,14 +7,15 @@ from the medium is why each figure has its own ceiling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from pytest_ai_how.limits import Limits
+from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.storage import Storage
@@ -42,15 +43,19 @@ Reports = Mapping[str, tuple[FioReport, Result]]
 
 #: What the baseline is of: the share of the bare medium that reads reach.
 FRACTION = "storage.seq_read.fraction"
+#: What all nodes together write.
+WRITTEN = "storage.seq_write"
+#: How much is written of a checkpoint, MiB.
+VOLUME = "storage.checkpoint_volume"
 
-# How many seconds those with a time last, the limits say.
+# How many seconds those with a time last, and how large a checkpoint is, the limits say.
 WRITE = FioJob("seq-write", "", rw="write", seconds=1)
 READ = FioJob("seq-read", "", rw="read", seconds=1)
 RANDOM_READ = FioJob("random-read", "", rw="randread", block_kib=4, size_mib=64, seconds=1)
 RANDOM_WRITE = FioJob("random-write", "", rw="randwrite", block_kib=4, size_mib=64, seconds=1)
 SMALL_FILES = FioJob("small-files", "", rw="write", block_kib=4, size_mib=2, files=500)
 METADATA = MetadataJob("", files=500)
-CHECKPOINT = FioJob("checkpoint", "", rw="write", block_kib=4096, size_mib=256)
+CHECKPOINT = FioJob("checkpoint", "", rw="write", block_kib=4096)
 DATA_LOADER = FioJob("data-loader", "", rw="randread", block_kib=128, size_mib=64, jobs=4, seconds=1)
 
 
@@ -73,13 +78,16 @@ def typical_of_one_node(storage: Storage, scratch: str, job: FioJob, evidence: E
     return sorted(passes, key=lambda report: report.operations_per_second)[PASSES // 2]
 
 
-def against_baseline(metric: str, value: float, node: str, measure: Measurements, baseline: Baseline) -> None:
-    """Judge a figure against earlier runs on this host, and remember it, good or bad.
+def against_baseline(
+    metric: str, value: float, node: str, measure: Measurements, baseline: Baseline, *, of: str = ""
+) -> None:
+    """Judge a figure against earlier runs on this host, and remember it, good or bad; ``of`` is what it is of.
 
     Were only good ones remembered, a first run that met a burst of the medium would be what all others are held to.
     """
-    before = baseline.median(metric)
-    baseline.keep(metric, value)
+    kept = f"{metric} {of}".rstrip()
+    before = baseline.median(kept)
+    baseline.keep(kept, value)
     if before is not None:
         measure(f"{metric}.vs_baseline", value / before, "fraction", node=node)
 
@@ -121,9 +129,33 @@ def attach(evidence: Evidence, reports: Reports) -> list[FioReport]:
 
 
 @pytest.mark.check("STO-18")
-def test_sequential_write(writing: Compared, evidence: Evidence, measure: Measurements) -> None:
-    """All compute nodes write at once; the sum is judged against the bare medium."""
-    judge_bandwidth("write", writing, evidence, measure)
+def test_sequential_write(
+    storage: Storage, writing: Compared, scratch: str, evidence: Evidence, measure: Measurements, culprit: Culprit
+) -> None:
+    """All compute nodes write at once; the sum is judged against the bare medium, and who keeps it low is named."""
+    names = storage.cluster.on("compute").names
+
+    def enough(some: Sequence[str]) -> None:
+        """Judge what was measured of all; in a re-run, measure some beside the medium, and record nothing."""
+        if not measure.items:
+            judge_bandwidth("write", writing, evidence, measure)
+            return
+        again = beside_the_medium(storage, scratch, timed(WRITE, measure.limits), some)
+        again.attach(evidence)
+        reached = again.reached * (len(names) / len(some) if absolute(measure.limits, WRITTEN) else 1)
+        judged = measure.limits.judge(WRITTEN, reached, "MiB/s", ceiling=again.ceiling)
+        assert judged.outcome != "fail", judged.reason
+
+    if len(names) > 1:
+        culprit.of(names, enough, on=LimitExceeded)
+    else:
+        enough(names)
+
+
+def absolute(limits: Limits, metric: str) -> bool:
+    """Whether a limit is a number for all nodes together, of which some have to reach their part, and no share."""
+    gate = limits[metric].gate
+    return gate is not None and gate.min is not None
 
 
 @pytest.mark.check("STO-19")
@@ -278,7 +310,17 @@ def test_training_load(
     storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, baseline: Baseline, job: FioJob
 ) -> None:
     """A checkpoint written in one piece with fsync, and four loader processes reading samples at random."""
-    report = typical_of_one_node(storage, scratch, timed(job, measure.limits), evidence)
-    metric = f"storage.{job.name.replace('-', '_')}"
+    job = timed(job, measure.limits) if job.seconds else as_large_as_asked(job, measure.limits)
+    report = typical_of_one_node(storage, scratch, job, evidence)
+    metric, of = f"storage.{job.name.replace('-', '_')}", ""
+    if not job.seconds:
+        measure(VOLUME, report.bytes / MIB, "MiB", node=report.node)
+        of = f"of {job.size_mib} MiB"  # a larger one is another figure: bursts of the medium end
     measure(metric, report.mib_per_second, "MiB/s", node=report.node)
-    against_baseline(metric, report.mib_per_second, report.node, measure, baseline)
+    against_baseline(metric, report.mib_per_second, report.node, measure, baseline, of=of)
+
+
+def as_large_as_asked(job: FioJob, limits: Limits) -> FioJob:
+    """``job`` with as many whole blocks as make up the volume that the limits ask for: fio writes no part of one."""
+    blocks = -(-round(limits.minimum(VOLUME, "MiB") * 1024) // job.block_kib)
+    return replace(job, size_mib=blocks * job.block_kib // 1024)
