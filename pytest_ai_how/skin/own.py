@@ -43,14 +43,14 @@ class OwnAnswers:
         """Our own bring-up, with the services of other plugins."""
         services: dict[str, ServiceFactory] = {}
         if not why_no_raw_medium(config, driver.name):
-            services["storage"] = _storage_over(lease.state)
+            services["storage"] = storage_over(lease.state)
         mappings: list[Mapping[str, Callable[[Cluster], Service]]] = self._config.hook.pytest_ai_how_services()
         for mapping in reversed(mappings):  # a conftest answers before an installed plugin, and wins
             services.update(mapping)
         return Bringup(config, driver, lease, progress, services)
 
 
-def _storage_over(state: Path) -> ServiceFactory:
+def storage_over(state: Path) -> ServiceFactory:
     """What lies below is measured bare: a folder of this host in ``state``, and on that, of BeeGFS, the targets.
 
     The shared directory lies in ``state`` as well, and so do the disks of virtual machines.

@@ -76,8 +76,10 @@ def layers(storage: Storage, apptainer: Apptainer, image: str, scratch: str) -> 
     """The layers of a cluster: the disk, on BeeGFS its targets, the shared file system, a container on it."""
     assert storage.raw is not None, "requires('storage.raw') let a cluster without one through"
     nodes = storage.cluster.on("compute")
-    below = [("disk", storage.disk), ("target", storage.raw)] if storage.disk else [("disk", storage.raw)]
-    found = [bare_layer(name, bare, len(nodes)) for name, bare in below if bare]
+    lowest = storage.disk or storage.raw
+    found = [bare_layer("disk", ("this host",), lowest, len(nodes))]
+    if storage.disk:
+        found.append(bare_layer("target", storage.cluster.on("storage").names, storage.raw, len(nodes)))
     cool = storage.raw.cool
     found.append(Layer("shared", nodes.names, lambda job: storage.fan_out(nodes.names, f"{scratch}/chain", job), cool))
     inside = Container(apptainer, image, f"{scratch}/contained")
@@ -85,14 +87,14 @@ def layers(storage: Storage, apptainer: Apptainer, image: str, scratch: str) -> 
     return tuple(found)
 
 
-def bare_layer(name: str, bare: Bare, jobs: int) -> Layer:
+def bare_layer(name: str, where: tuple[str, ...], bare: Bare, jobs: int) -> Layer:
     """A layer below the shared file system, used by as many processes as there are nodes above."""
 
     def measure(job: FioJob) -> Reports:
         found = bare.measure(replace(job, directory=bare.directory, jobs=jobs))
         return {found[0].node: found}
 
-    return Layer(name, (name,), measure, bare.cool)
+    return Layer(name, where, measure, bare.cool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded, Measurements
+from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.storage import Medium, Storage
 from pytest_ai_how.services.storage.baseline import Baseline
 from pytest_ai_how.services.storage.fio import FioReport
@@ -21,7 +22,7 @@ from pytest_ai_how.services.storage.service import confirmed
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase6 import test_task041_storage_performance as task041
-from suites.phase6._chain import Chain, Layer
+from suites.phase6._chain import Chain, Layer, layers
 from tests.fakes import fake_cluster
 from tests.unit.services.beegfs.sample import beegfs_config
 
@@ -338,6 +339,22 @@ def test_the_layer_that_slows_down_is_named(
         judge(1000, 900, 800, 200)
     table = next(item for item in evidence.items if item.name == f"the chain, {word}").content
     assert "target        500.0 MiB/s    0.50 of the layer below" in table
+
+
+def test_a_layer_is_named_by_its_machines() -> None:
+    beegfs = fake_cluster({}, config=beegfs_config())
+    bare = Medium(beegfs.controller, "/raw")
+    nodes = ("node01", "node02")
+    found = layers(Storage(beegfs, bare, bare), Apptainer(beegfs), "image", SCRATCH)
+    assert [(layer.name, layer.nodes) for layer in found] == [
+        ("disk", ("this host",)),
+        ("target", nodes),
+        ("shared", nodes),
+        ("container", nodes),
+    ]
+    directory = storage({})
+    found = layers(directory, Apptainer(directory.cluster), "image", SCRATCH)
+    assert [layer.name for layer in found] == ["disk", "shared", "container"]
 
 
 def test_a_moment_of_trouble_does_not_make_a_layer_slow(evidence: Evidence, measure: Measurements) -> None:
