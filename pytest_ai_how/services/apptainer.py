@@ -62,11 +62,12 @@ class Apptainer:
     """Apptainer on every machine. Containers run as the user that jobs run as, as jobs do."""
 
     name = "apptainer"
-    needs: tuple[str, ...] = ("storage",)
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.user = cluster.config.user
+        has_storage = cluster.config.storage.kind != "none"
+        self.needs: tuple[str, ...] = ("storage",) if has_storage else ()
 
     def faults(self) -> tuple[str, ...]:
         """One line a machine that has no Apptainer, or on which the job user may not use what it stands on."""

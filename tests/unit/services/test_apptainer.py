@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.errors import AiHowError, FileError
 from pytest_ai_how.services.apptainer import (
     CONFIG,
@@ -155,3 +156,10 @@ def test_an_image_that_is_no_image_has_no_objects() -> None:
     cluster = fake_cluster({"node01": {"apptainer sif list": Result((), 255, stderr="FATAL: x\n")}})
     found, told = Apptainer(cluster).objects(cluster["node01"], "a.sif")
     assert (found, told.stderr) == ((), "FATAL: x\n")
+
+
+def test_without_a_shared_file_system_nobody_waits_for_one() -> None:
+    config = load_config("local")
+    bare = config.model_copy(update={"storage": config.storage.model_copy(update={"kind": "none"})})
+    assert apptainer().needs == ("storage",)
+    assert Apptainer(fake_cluster({}, config=bare)).needs == ()
