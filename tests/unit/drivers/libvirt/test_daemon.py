@@ -7,6 +7,7 @@ import pwd
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from pytest_ai_how.drivers.libvirt import api, daemon, names, reaper
 from pytest_ai_how.errors import HostError, ProvisionError
 from pytest_ai_how.lease.journal import Journal
-from pytest_ai_how.lease.processes import Process
+from pytest_ai_how.lease.processes import Process, process
 
 
 @pytest.fixture
@@ -23,9 +24,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The private daemon's folder; nothing is started, and the daemon answers at once."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(daemon, "is_up", lambda cluster: True)
-    monkeypatch.setattr(daemon, "address", lambda cluster, chosen: "test:///default")
-    monkeypatch.setattr(api, "answers", lambda uri: True)
+    here = process(os.getpid())
+    assert here is not None
+    monkeypatch.setattr(daemon, "marked", lambda mark: (replace(here, name="libvirtd"),))
+    monkeypatch.setattr(daemon, "_SOCKET", "etc/passwd")
+    monkeypatch.setattr(api, "answers", lambda uri: uri.endswith(f"/proc/{here.pid}/root/etc/passwd"))
     return tmp_path / "state/pytest-ai-how/lab/machines/libvirt"
 
 
@@ -82,7 +85,7 @@ def test_the_account_that_it_looks_up_is_added_to_its_view_only(
 
 
 def test_one_that_ends_while_it_starts_says_why(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "is_up", lambda cluster: False)
+    monkeypatch.setattr(daemon, "marked", lambda mark: ())
     home.mkdir(parents=True)
     log = home / "libvirtd.log"
     log.write_text("error : virStateInitialize:660 : Initialization of QEMU state driver failed\n")
