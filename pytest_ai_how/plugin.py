@@ -26,7 +26,7 @@ pytest_plugins = [
             "monitoring",
             "images",
         ),
-        *("facts", "evidence", "measure", "culprit", "run"),
+        *("launcher", "scale", "facts", "evidence", "measure", "culprit", "run"),
     )
 ]
 

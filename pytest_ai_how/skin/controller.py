@@ -164,7 +164,7 @@ class Controller:
         again = ", found up and used again" if found else ""
         lines = [
             f"ai-how: cluster {self._config.name}{again}, driver {self._orders.driver} ({why}{notes})",
-            f"ai-how: run {self._orders.run_id}, reports in {self._orders.folder}",
+            f"ai-how: run {self._orders.run_id}, scale {self._settings.scale}, reports in {self._orders.folder}",
         ]
         ours = {name: why for name, why in self._orders.absent.items() if name in (*CAPABILITIES, *self._orders.known)}
         lines += [f"ai-how: absent: {name}: {why}" for name, why in ours.items()]

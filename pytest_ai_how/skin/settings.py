@@ -12,6 +12,8 @@ import pytest
 
 Keep = Literal["never", "failed", "always"]
 KEEP: tuple[Keep, ...] = get_args(Keep)
+Scale = Literal["smoke", "full"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 NO_CLUSTER = "no cluster: give --cluster=NAME"
 
@@ -48,6 +50,7 @@ OPTIONS = (
     Option("allow-disruptive", "run disruptive checks on a cluster that we did not make, too"),
     Option("reports", "where the run's folder is made (default: reports)", metavar="DIR"),
     Option("limits", "the limits to judge by (default: what the cluster's YAML says)", metavar="NAME"),
+    Option("scale", "how much work the suites of MLOps do (default: smoke)", choices=SCALES),
 )
 
 
@@ -61,6 +64,7 @@ class Settings:
     allow_disruptive: bool = False
     reports: str = ""
     limits: str = ""
+    scale: Scale = "smoke"
 
 
 def declare(parser: pytest.Parser) -> None:
@@ -91,6 +95,7 @@ def read(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Sett
         allow_disruptive=found["allow-disruptive"][0] in _TRUE,
         reports=_absolute(config, *found["reports"]) if found["reports"][0] else str(config.rootpath / "reports"),
         limits=found["limits"][0],
+        scale=cast(Scale, found["scale"][0] or "smoke"),
     )
 
 

@@ -29,6 +29,7 @@ def test_environment_before_ini(site: Site) -> None:
         (["--cluster-keep=sometimes"], {}, "--cluster-keep: 'sometimes'\n  expected: never, failed, always"),
         ([], {"AI_HOW_CLUSTER_KEEP": "no"}, "AI_HOW_CLUSTER_KEEP: 'no'\n  expected: never, failed, always"),
         ([], {"AI_HOW_PLAN": "perhaps"}, "AI_HOW_PLAN: 'perhaps'\n  expected: true or false"),
+        (["--scale=huge"], {}, "--scale: 'huge'\n  expected: smoke, full"),
         (["--limits=loca"], {}, "loca"),
         (["--reports="], {}, "--reports: is empty"),
     ],
@@ -39,6 +40,22 @@ def test_bad_values(site: Site, args: list[str], environ: dict[str, str], messag
     assert done.status == 4
     assert message in done.errors + done.text
     assert site.left == []
+
+
+def test_the_scale_is_in_the_header_and_the_fixture(site: Site) -> None:
+    site.test(
+        """
+@pytest.mark.check("SLU-12")
+def test_one(scale, evidence):
+    evidence.attach("seen", scale.metric("a.b"))
+    assert scale.name == "full" and "mnist" in scale
+"""
+    )
+    done = site.run("--scale=full")
+    assert done.status == 0, done.text
+    assert ", scale full, reports in" in done.text
+    assert ", scale full, reports in" in site.run(AI_HOW_SCALE="full").text
+    assert ", scale smoke, reports in" in site.run("--plan").text
 
 
 def test_bad_ini_value_names_the_file(site: Site) -> None:

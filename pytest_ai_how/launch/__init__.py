@@ -1,0 +1,5 @@
+"""Running a job, whoever starts it: Slurm, or one machine by itself."""
+
+from pytest_ai_how.launch.protocol import Ended, JobFailed, Launcher, Started, Task, completed, why
+
+__all__ = ["Ended", "JobFailed", "Launcher", "Started", "Task", "completed", "why"]

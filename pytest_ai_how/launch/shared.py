@@ -1,0 +1,54 @@
+"""What is done once for all processes of a run, and judged by many checks: a job that trains, and what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pytest_ai_how.errors import StepFailed
+from pytest_ai_how.launch.protocol import Ended, JobFailed, Launcher, Task, completed, run
+from pytest_ai_how.lease.lease import Lease
+
+#: Seconds beyond its time limit in which a job must have ended: Slurm looks at limits twice a minute.
+_GRACE = 60.0
+_ENDED = "ended"
+
+
+class Once:
+    """What this run does once, by the steps of its cluster's lease.
+
+    Who comes first does it while the others wait; all are told the same. What failed is tried by nobody again:
+    :class:`AssertionError` where it was tried, :class:`~pytest_ai_how.errors.StepBlocked` with the cause wherever it
+    is asked for again.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def told(self, name: str, action: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        """What ``action`` returned, here or in another process of the run; ``name`` is a step's (``job-mnist``).
+
+        Only what the cluster does wrong (:class:`JobFailed`) is an :class:`AssertionError`; other errors are
+        :class:`~pytest_ai_how.errors.StepFailed`, ours to cure.
+        """
+        # Of this run alone, and not of machines that were made anew since.
+        fingerprint = f"{self._lease.run_id} {self._lease.stamp('machines')}"
+        try:
+            return self._lease.ensure(name, fingerprint, lambda: dict(action()))
+        except StepFailed as error:
+            if isinstance(error.__cause__, JobFailed):
+                raise AssertionError(str(error.__cause__)) from error
+            raise
+
+    def job(self, launcher: Launcher, make: Callable[[], Task], name: str, within: float = 0.0) -> Ended:
+        """The end of the job ``name`` of this run, COMPLETED. ``make`` is called where it is started, if at all.
+
+        ``within`` are seconds (default: the task's time limit and a minute).
+        """
+
+        def action() -> dict[str, str]:
+            task = make()
+            ended = run(launcher, task, within or task.minutes * 60 + _GRACE)
+            completed(ended, launcher.read(ended.stderr))
+            return {_ENDED: ended.to_json()}
+
+        return Ended.from_json(self.told(f"job-{name}", action)[_ENDED])

@@ -1,0 +1,101 @@
+"""Jobs by Slurm: what it is asked, and what its records become."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_ai_how.errors import DeadlineExceeded
+from pytest_ai_how.launch import Ended, JobFailed, Task, why
+from pytest_ai_how.launch.protocol import run
+from pytest_ai_how.launch.slurm import SlurmLauncher
+from pytest_ai_how.services.slurm import Slurm
+from tests.unit.suites.task042_fakes import FOLDER, REFUSED, FakeJob, fake_slurm
+from tests.unit.suites.task043_fakes import transport
+
+TASK = Task(
+    "train", ("python3", "t.py", "a b"), FOLDER, image="/i.sif", nodes=2, cpus=2, gpus=1, memory=700, minutes=3,
+    env={"SEED": "1 2"}, on=("node01", "node02"), partition="gpu", port=True,
+)  # fmt: skip
+JOB = FakeJob("train", 12, nodes="node[01-02]", tres={"cpu": 4, "gres/gpu": 2})
+
+
+def asked(slurm: Slurm, word: str) -> tuple[tuple[str, ...], str]:
+    (call,) = (call for call in transport(slurm.cluster, "controller").calls if call.argv[0] == word)
+    return call.argv, call.input.decode()
+
+
+def test_what_slurm_is_asked() -> None:
+    slurm = fake_slurm([JOB])
+    job = SlurmLauncher(slurm, nv=True).start(TASK)
+    argv, script = asked(slurm, "sbatch")
+    assert set(argv) >= {
+        "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--gres=gpu:1", "--mem=700M",
+        "--time=3", "--nodelist=node01,node02", "--partition=gpu", "--no-requeue", f"--chdir={FOLDER}",
+        f"--output={FOLDER}/train-%j.out", f"--error={FOLDER}/train-%j.err",
+    }  # fmt: skip
+    assert script.startswith("#!/bin/sh\nexport 'SEED=1 2'\nexec srun --nodes=2 --ntasks=2 --cpus-per-task=2 ")
+    assert "--kill-on-bad-exit --mpi=none --resv-ports=2 sh -c " in script
+    assert script.endswith(f" exec --nv --bind={FOLDER} --cwd={FOLDER} /i.sif python3 t.py 'a b'\n")
+    assert (job.id, job.stdout, job.stderr) == ("12", f"{FOLDER}/train-12.out", f"{FOLDER}/train-12.err")
+
+
+def test_a_job_that_asks_for_little_names_little() -> None:
+    slurm = fake_slurm([JOB])
+    SlurmLauncher(slurm, nv=True).start(Task("train", ("true",), FOLDER))
+    argv, script = asked(slurm, "sbatch")
+    assert not [word for word in argv if word.startswith(("--gres", "--mem", "--nodelist", "--partition"))]
+    assert script == "#!/bin/sh\nexec srun --nodes=1 --ntasks=1 --cpus-per-task=1 --kill-on-bad-exit --mpi=none true\n"
+
+
+def test_what_becomes_of_it() -> None:
+    slurm = fake_slurm([JOB])
+    ended = run(SlurmLauncher(slurm), TASK, within=5)
+    assert ended.ok
+    assert (ended.id, ended.nodes, ended.elapsed) == ("12", ("node01", "node02"), 1.0)
+    assert ended.tres["gres/gpu"] == 2
+    assert (ended.submitted, ended.started, ended.ended) == (1795449000.0, 1795449000.0, 1795449001.0)
+    assert Ended.from_json(ended.to_json()) == ended
+    assert json.loads(ended.to_json())["state"] == "COMPLETED"
+
+
+def test_a_refusal_is_the_clusters() -> None:
+    slurm = fake_slurm(first=[("sbatch", REFUSED)])
+    with pytest.raises(
+        JobFailed, match=r"^controller: sbatch refused job train: sbatch: error: Batch job submission f"
+    ):
+        SlurmLauncher(slurm).start(TASK)
+
+
+def test_a_job_that_does_not_end_is_cancelled() -> None:
+    slurm = fake_slurm([FakeJob("train", 12, state="RUNNING", seen=("RUNNING",))])
+    found = SlurmLauncher(slurm)
+    job = found.start(TASK)
+    with pytest.raises(JobFailed, match=r"^job 12: train: not ended within 0\.1 s; last seen: 12 RUNNING") as caught:
+        found.ended(job, within=0.1)
+    assert isinstance(caught.value.__cause__, DeadlineExceeded)
+    assert asked(slurm, "scancel")[0] == ("scancel", "12")
+
+
+def test_where_it_runs() -> None:
+    for state, nodes in (("RUNNING", ("node01", "node02")), ("PENDING", ()), ("COMPLETED", ())):
+        slurm = fake_slurm([FakeJob("train", 12, state=state, seen=(state,), nodes="node[01-02]")])
+        found = SlurmLauncher(slurm)
+        assert found.running(found.start(TASK)) == nodes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "Train"}, {"argv": ()}, {"folder": "here"}, {"nodes": 0}, {"gpus": -1}, {"env": {"A-B": "1"}}],
+)
+def test_tasks_that_nobody_could_start(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"job|'Train'"):
+        Task(**{"name": "train", "argv": ("true",), "folder": "/x", **changes})  # type: ignore[arg-type]
+
+
+def test_why() -> None:
+    assert why("") == "nothing on standard error"
+    assert why("FATAL:   no image\nsrun: error: node01: task 0: Exited") == "FATAL:   no image"
+    assert why("\x1b[31mKeyError: 'x'\x1b[0m\nslurmstepd-node01: error: *** STEP 7.0\n") == "KeyError: 'x'"
+    assert why("srun: error: all gone\n") == "srun: error: all gone"
