@@ -43,7 +43,9 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "cloud": "there are services outside that the machines reach, or are kept from",
         "packages.claimed": "it is claimed which Debian packages the machines have",
         "owned": "we made the machines, so checks may break them",
+        "image.mpi": "the container image with MPI is provided",
         "image.pytorch": "the container image with PyTorch is provided",
+        "image.oumi": "the container image with Oumi is provided",
     }
 )
 
@@ -67,7 +69,7 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     slurm = config.slurm
     ours, claimed = config.driver != "ssh", config.claims.packages
     monitoring = config.monitoring
-    runtime = config.containers.runtime != "none"
+    runtime, images = config.containers.runtime != "none", config.containers.served
     mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
     virtiofs = config.driver in ("libvirt", "auto") and mounts
     rules = {
@@ -109,6 +111,8 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "cloud": (config.outside is not None and bool(config.outside.peers), "no outside.peers"),
         "packages.claimed": (ours or bool(claimed), "no claims.packages"),
         "owned": (config.driver != "ssh", "driver is ssh"),
-        "image.pytorch": (runtime and "pytorch" in config.containers.images, "no image 'pytorch'"),
+        "image.mpi": (runtime and "mpi" in images, "no image 'mpi'"),
+        "image.pytorch": (runtime and "pytorch" in images, "no image 'pytorch'"),
+        "image.oumi": (runtime and "oumi" in images, "no image 'oumi'"),
     }
     return {name: reason for name, (present, reason) in rules.items() if not present}

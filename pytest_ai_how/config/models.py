@@ -62,13 +62,29 @@ class Slurm(Model):
     account: SlurmName = "default"
 
 
+def served(image: str) -> str:
+    """The name under which a cluster knows an image: its builds for NVIDIA GPUs serve in place of that for CPUs.
+
+    >>> served("pytorch-cuda"), served("base")
+    ('pytorch', 'base')
+    """
+    return image.removesuffix("-cuda")
+
+
 class Containers(Model):
     """The container runtime and the directory registry on shared storage."""
 
     runtime: Literal["apptainer", "none"] = "apptainer"
     registry: AbsolutePath | None = Field(default=None, description="default: <storage.mount>/containers")
     fallback: AbsolutePath = "/opt/containers"
-    images: tuple[Name, ...] = ("base", "pytorch")
+    images: tuple[Name, ...] = Field(
+        default=("base", "mpi", "pytorch"), description="pytorch-cuda and oumi-cuda serve as pytorch and oumi, on GPUs"
+    )
+
+    @property
+    def served(self) -> dict[str, str]:
+        """The images by the names under which the cluster knows them, see :func:`served`."""
+        return {served(image): image for image in self.images}
 
 
 class Ssh(Model):

@@ -144,7 +144,7 @@ def _containers(data: Plain) -> Iterator[Mistake]:
     if isinstance(fallback, str) and fallback.startswith(shared):
         yield Mistake(("containers", "fallback"), f"lies under {shown(mount)}, the storage whose loss it is for")
     images = [(("containers", "images", index), name) for index, name in texts(at(data, "containers", "images"))]
-    yield from repeated(images, "images")
+    yield from repeated([(path, name.removesuffix("-cuda")) for path, name in images], "images")
 
 
 def _user(data: Plain) -> Iterator[Mistake]:

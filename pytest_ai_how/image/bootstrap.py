@@ -70,7 +70,7 @@ def command(definition: Definition, root: Path, mirror: str, pins: Path) -> list
         *(f"--aptopt={option}" for option in APT_OPTIONS),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in definition.spec.exclude),
         f"--setup-hook={hook}",
-        versions.suite,
+        definition.suite,
         str(root),
         *(f"deb {mirror} {suite} {components}" for suite in suites(definition)),
     ]
@@ -79,12 +79,12 @@ def command(definition: Definition, root: Path, mirror: str, pins: Path) -> list
 def suites(definition: Definition) -> list[str]:
     """The suite of the image and those that single packages come from."""
     others = {demand.suite for demand in definition.demands.values() if demand.suite}
-    return [definition.versions.suite, *sorted(others - {definition.versions.suite})]
+    return [definition.suite, *sorted(others - {definition.suite})]
 
 
 def preferences(definition: Definition) -> str:
     """apt_preferences(5): packages come from the image's suite, but for those that are declared otherwise."""
-    first = definition.versions.suite
+    first = definition.suite
     stanzas = [f"Package: *\nPin: release n={suite}\nPin-Priority: 50\n" for suite in suites(definition)[1:]]
     for name, demand in sorted(definition.demands.items()):
         if demand.suite and demand.suite != first:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from pytest_ai_how.image.sif import LABEL, convert, label
 from pytest_ai_how.image.store import MACHINE, TREE, Image, Store, describe, discard
 from pytest_ai_how.image.tree import settle_times
 from pytest_ai_how.image.versions import check_versions, installed
+from pytest_ai_how.image.wheels import Wheels, find_pip
 from pytest_ai_how.progress import Progress
 
 # The image whose Apptainer makes the SIFs.
@@ -121,9 +123,11 @@ class Builder:
         began, started = time.time(), time.monotonic()
         subject, root, kind = f"{definition.name} image", place / TREE, definition.spec.kind
         content = recipe(definition, self.origin)
+        if definition.wheels:
+            find_pip()
         kernel, modules = self._ground(definition, place, base, sandbox, progress)
         progress.say(subject, "applying roles")
-        customize(definition, root, sandbox)
+        customize(definition, root, sandbox, self._wheels(place, sandbox, progress, subject))
         packages = installed(root, sandbox) | (kernel.packages if kernel else {})
         check_versions(definition, packages)
         if kind == "sif":
@@ -144,6 +148,7 @@ class Builder:
             # Of the root directory, also where something was made of it: a SIF or disk holds the time of that.
             "tree": tree["content"],
             "packages": packages,
+            "wheels": definition.wheels,
             "modules": [asdict(module) for module in modules],
             "built_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
@@ -152,6 +157,14 @@ class Builder:
         image = self.store.finish(place, manifest)
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
+
+    def _wheels(self, place: Path, sandbox: Sandbox, progress: Progress, subject: str) -> Wheels:
+        """What installs Python packages, with the wheels that all images share in the cache."""
+
+        def alone() -> AbstractContextManager[None]:
+            return self.store.lock("wheels", lambda: progress.say(subject, "another run is fetching wheels; waiting"))
+
+        return Wheels(self.store.folder.parent / "wheels", place, sandbox, alone, progress, subject)
 
     def _ground(
         self, definition: Definition, place: Path, base: Future[Image] | None, sandbox: Sandbox, progress: Progress

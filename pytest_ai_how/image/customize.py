@@ -11,6 +11,7 @@ from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.definitions import Definition, LoadedRole
 from pytest_ai_how.image.models import Account, Directory
 from pytest_ai_how.image.sandbox import Sandbox
+from pytest_ai_how.image.wheels import Wheels
 
 # 2038-01-01T00:00:00Z: later than any boot, so that systemd's ConditionNeedsUpdate= is false.
 _FUTURE = 2145916800
@@ -39,8 +40,11 @@ _LEFTOVERS = (
 )
 
 
-def customize(definition: Definition, root: Path, sandbox: Sandbox) -> None:
-    """Apply the roles to ``root``, all of one kind before the next kind. Raises ImageError naming role and step."""
+def customize(definition: Definition, root: Path, sandbox: Sandbox, wheels: Wheels | None = None) -> None:
+    """Apply the roles to ``root``, all of one kind before the next kind. Raises ImageError naming role and step.
+
+    ``wheels`` installs the Python packages of roles that have such, when their steps have made the environment.
+    """
     for loaded in definition.roles:
         _copy_files(loaded, root)
     for loaded in definition.roles:
@@ -57,6 +61,9 @@ def customize(definition: Definition, root: Path, sandbox: Sandbox) -> None:
     for loaded in definition.roles:
         for number, step in enumerate(loaded.role.steps, 1):
             _inside(loaded, f"step {number}", step.run, root, sandbox, step.input)
+    if wheels:
+        for loaded in definition.roles:
+            wheels.install(loaded, root)
     _set_units(definition.roles, root, sandbox)
     for loaded in definition.roles:
         _blank(loaded, root)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pytest_ai_how.assets import asset
 from pytest_ai_how.errors import ConfigError, ImageError
 from pytest_ai_how.explain import explain
+from pytest_ai_how.image.lock import Lock, read_lock
 from pytest_ai_how.image.models import ImageSpec, Model, PackageVersion, Role, Versions
 from pytest_ai_how.marked import KeyPath, Marked, Mistake, nearest, read_text, read_yaml
 
@@ -34,12 +35,16 @@ class RoleFile:
 
 @dataclass(frozen=True)
 class LoadedRole:
-    """A role, its name and its files in the order of their paths; ``initramfs`` goes there, not into the root."""
+    """A role, its name and its files in the order of their paths; ``initramfs`` goes there, not into the root.
+
+    ``lock`` is what its Python packages are held to.
+    """
 
     name: str
     role: Role
     files: tuple[RoleFile, ...]
     initramfs: tuple[RoleFile, ...] = ()
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,17 @@ class Definition:
     roles: tuple[LoadedRole, ...]
     versions: Versions
     of: Definition | None = None
+
+    @property
+    def suite(self) -> str:
+        """The suite of Debian that it is made of."""
+        return self.spec.suite or self.versions.suite
+
+    @property
+    def wheels(self) -> dict[str, str]:
+        """The Python packages that the roles' locks name, and their versions."""
+        locks = (loaded.lock for loaded in self.roles if loaded.lock)
+        return {one.name: one.version for lock in locks for one in lock.packages}
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -78,7 +94,8 @@ class Definition:
     @property
     def demands(self) -> dict[str, PackageVersion]:
         """What ``configs/versions.yaml`` demands of these packages."""
-        names, versions = (*self.packages, *self.unpacked), self.versions.packages
+        names = (*self.packages, *self.unpacked)
+        versions = self.versions.suites[self.spec.suite] if self.spec.suite else self.versions.packages
         return {name: versions[name] for name in names if name in versions}
 
 
@@ -120,9 +137,13 @@ class Source:
             )
         spec, marked = _load(self.provisioning / "images" / f"{name}.yaml", ImageSpec)
         versions = self.demands()
+        if spec.suite and spec.suite not in versions.suites:
+            what = f"configs/versions.yaml declares no versions of '{spec.suite}'"
+            raise _mistake(marked, ("suite",), what, nearest(spec.suite, versions.suites))
         of = self._tree(spec.of, marked) if spec.of else None
         roles = tuple(self._closure(spec.roles, marked))
         _refuse_double_files((*(of.roles if of else ()), *roles))
+        _refuse_double_wheels(roles)
         inherited = {loaded.name for loaded in of.roles} if of else set()
         definition = Definition(name, spec, tuple(one for one in roles if one.name not in inherited), versions, of)
         _check_kernel(definition, marked)
@@ -160,7 +181,8 @@ class Source:
                 yield from visit(needed, marked, ("needs", index), (*path, name))
             done.add(name)
             files, initramfs = (tuple(_files(file.parent / part)) for part in ("files", "initramfs"))
-            yield LoadedRole(name, role, files, initramfs)
+            lock = read_lock(file.parent / role.wheels) if role.wheels else None
+            yield LoadedRole(name, role, files, initramfs, lock)
 
         for index, name in enumerate(wanted):
             yield from visit(name, asker, ("roles", index), ())
@@ -218,4 +240,18 @@ def _refuse_double_files(roles: Iterable[LoadedRole]) -> None:
                     f"{file.target} comes from two roles, '{first}' and '{loaded.name}'",
                     expected="one role to own each file",
                     cure="move what both say into one of them, or into a role that both need",
+                )
+
+
+def _refuse_double_wheels(roles: Iterable[LoadedRole]) -> None:
+    owners: dict[str, str] = {}
+    for loaded in roles:
+        for one in loaded.lock.packages if loaded.lock else ():
+            first = owners.setdefault(one.name, loaded.name)
+            if loaded.lock and first != loaded.name:
+                raise ImageError(
+                    f"{loaded.lock.file}:{one.line}",
+                    f"{one.name} comes from two roles, '{first}' and '{loaded.name}'",
+                    expected="one role to own each Python package",
+                    cure="compile one lock for what goes into one environment",
                 )

@@ -31,6 +31,7 @@ _PLAIN = r"(/(?!\.\.?(/|$))[A-Za-z0-9._@+-]+)+"
 Path = Annotated[str, AfterValidator(_like(_PLAIN, "an absolute path without . and .."))]
 Glob = Annotated[str, AfterValidator(_like(_PLAIN.replace("@+-]", "@+*-]"), "an absolute path or pattern with *"))]
 Module = Annotated[str, AfterValidator(_like(r"[a-z0-9][a-z0-9_-]*", "a kernel module's name"))]
+FileName = Annotated[str, AfterValidator(_like(r"[a-z0-9][a-z0-9._-]*", "a file's name"))]
 Mode = Annotated[str, AfterValidator(_like(r"0[0-7]{3,4}", 'an octal mode in quotes, such as "0755"'))]
 
 
@@ -115,6 +116,9 @@ class Role(Model):
     remove: tuple[Glob, ...] = ()
     units: Units = Units()
     steps: tuple[Step, ...] = ()
+    wheels: FileName | None = Field(
+        default=None, description="the file beside role.yaml that locks the Python packages which /venv is given"
+    )
     ports: tuple[Port, ...] = Field(default=(), description="what its programs listen on; part of no image")
     kernel: KernelSpec | None = None
     dkms: tuple[Module, ...] = Field(default=(), description="modules that DKMS builds; packages bring their source")
@@ -130,6 +134,7 @@ class ImageSpec(Model):
     kind: Literal["tree", "sif", "disk"]
     roles: tuple[Name, ...] = Field(min_length=1)
     disk: int = Field(ge=0, le=100, description="GiB that must be free to build it")
+    suite: Name | None = Field(default=None, description="sif: another of Debian's suites than configs/versions.yaml's")
     exclude: tuple[Glob, ...] = Field(default=(), description="paths of packages that are left out")
     on_demand: bool = Field(default=False, description="built only when it is named or a cluster needs it")
     of: Name | None = Field(default=None, description="disk: the tree that it is made of")
@@ -144,6 +149,8 @@ class ImageSpec(Model):
             raise ValueError("a disk needs 'of' (the tree that it is made of) and 'size' (in GiB)")
         if self.kind != "disk" and (self.of or self.size or self.origin):
             raise ValueError("'of', 'size' and 'origin' are for a disk only")
+        if self.kind != "sif" and self.suite:
+            raise ValueError("'suite' is for a sif only: machines are of one suite")
         return self
 
 
@@ -163,3 +170,6 @@ class Versions(Model):
     components: tuple[Name, ...] = Field(min_length=1)
     epoch: int = Field(ge=0, description="seconds since 1970, UTC")
     packages: Mapping[Package, PackageVersion] = {}
+    suites: Mapping[Name, Mapping[Package, PackageVersion]] = Field(
+        default={}, description="the same for images that name another suite, which must be among these"
+    )

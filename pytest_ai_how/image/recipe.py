@@ -16,7 +16,7 @@ PIPELINE = 2
 # The same for what makes a disk of a tree.
 DISK_PIPELINE = 1
 # Fields of a role that came later: only where they say something, so that the digests of other images stay.
-_LATER = frozenset({"dkms", "kernel"})
+_LATER = frozenset({"dkms", "kernel", "wheels"})
 
 
 def recipe(definition: Definition, origin: PackageSource | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def own_part(definition: Definition) -> dict[str, Any]:
         "pipeline": PIPELINE,
         "name": definition.name,
         "kind": definition.spec.kind,
-        "suite": versions.suite,
+        "suite": definition.suite,
         "components": list(versions.components),
         "epoch": versions.epoch,
         "packages": list(definition.packages),
@@ -62,6 +62,7 @@ def _role(loaded: LoadedRole) -> dict[str, Any]:
         "name": loaded.name,
         **{key: value for key, value in said.items() if value or key not in _LATER},
         "files": _files(loaded.files),
+        **({"lock": hashlib.sha256(loaded.lock.file.read_bytes()).hexdigest()} if loaded.lock else {}),
         **({"initramfs": _files(loaded.initramfs)} if loaded.initramfs else {}),
     }
 

@@ -25,7 +25,7 @@ from ._mpi import right_collectives
 from ._ranks import Shape, expect, in_place, launch, placed
 from ._topology import pair
 
-pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage", "image.pytorch")
+pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage")
 
 #: MiB on each node: for each rank an interpreter, and the process that serves the image by FUSE.
 MEMORY = 384
@@ -36,9 +36,10 @@ TENSOR, TIMES = 32, 5
 
 
 @pytest.mark.check("CON-16")
+@pytest.mark.requires("image.mpi")
 def test_mpi(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> None:
     """Four ranks in containers on two nodes pass objects and memory, and get all collectives right."""
-    shape, image = Shape(2, 2), registry.path("pytorch")
+    shape, image = Shape(2, 2), registry.path("mpi")
     with placed(slurm, run_id, "mpi/ranks.py", "mpi/collectives.py") as folder:
         argv = command("exec", image, "python3", f"{folder}/collectives.py", binds=[folder])
         ran = launch(slurm, evidence, "collectives", shape, argv, mpi="pmix", mem=MEMORY)
@@ -49,6 +50,7 @@ def test_mpi(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) 
 
 
 @pytest.mark.check("CON-17")
+@pytest.mark.requires("image.pytorch")
 def test_training_over_gloo(
     slurm: Slurm, registry: Registry, evidence: Evidence, measure: Measurements, run_id: str
 ) -> None:
@@ -62,6 +64,7 @@ def test_training_over_gloo(
 
 
 @pytest.mark.check("CON-17")
+@pytest.mark.requires("image.pytorch")
 def test_collectives_over_gloo(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> None:
     """Between two nodes, all_reduce, broadcast and all_gather are exact, and a barrier holds everybody up."""
     ran = run_in_container(slurm, evidence, run_id, registry.path("pytorch"), "collectives", options=APART)
@@ -71,6 +74,7 @@ def test_collectives_over_gloo(slurm: Slurm, registry: Registry, evidence: Evide
 
 
 @pytest.mark.check("CON-17")
+@pytest.mark.requires("image.pytorch")
 @pytest.mark.exclusive
 def test_bandwidth_over_gloo(
     slurm: Slurm, registry: Registry, evidence: Evidence, measure: Measurements, run_id: str
@@ -87,7 +91,7 @@ def test_bandwidth_over_gloo(
 
 
 @pytest.mark.check("CON-18")
-@pytest.mark.requires("gpu.real", "gpu.pair")
+@pytest.mark.requires("gpu.real", "gpu.pair", "image.pytorch")
 def test_nccl(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> None:
     """Two GPUs of one job, each with a process of its own in a container, reduce by NCCL."""
     options = pair(slurm, evidence).options

@@ -77,7 +77,7 @@ class Nested:
 def profiles(config: ClusterConfig, driver: Driver, run_id: str) -> list[Profile]:
     """The profile with one GPU, then those with less."""
     name = f"nested-{run_id[-4:]}"
-    gpu, containers = {"gpu", "gpu.real", "gpu.pair"}, {"apptainer", "image.pytorch"}
+    gpu, containers = {"gpu", "gpu.real", "gpu.pair"}, {"apptainer", "image.mpi", "image.pytorch", "image.oumi"}
     storage = {"shared-storage", "storage.raw", "storage.baseline"}
     if driver.name == "ssh":
         same = config.model_copy(update={"name": name})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ai_how.config.models import served
 from pytest_ai_how.deadline import Deadline, pause
 from pytest_ai_how.image.store import Image
 from pytest_ai_how.report.evidence import Evidence
@@ -150,8 +151,9 @@ def test_digest_from_build_to_every_node(
     for image in built_images:
         built = str(image.manifest["content"])
         evidence.attach(f"{image.name}: built", built)
-        assert image.name in catalog, f"registry: image {image.name!r} was built but is not in {CATALOG}"
-        entry = catalog[image.name]
+        name = served(image.name)
+        assert name in catalog, f"registry: image {name!r} was built but is not in {CATALOG}"
+        entry = catalog[name]
         assert entry.sha256 == built, (
             f"registry: {image.name} was built with sha256 {built[:16]}, {CATALOG} says {entry.sha256[:16]}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_ai_how.image.definitions import Definition, Source
+from pytest_ai_how.image.lock import normal
 from pytest_ai_how.image.versions import mismatch
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.apptainer import Apptainer
@@ -16,8 +17,8 @@ from .test_task042_gpu import gpu_nodes
 
 pytestmark = pytest.mark.requires("apptainer")
 
-#: The modules that packages bring, as Debian names them.
-MODULES = (("python3-numpy", "numpy"), ("python3-torch", "torch"), ("python3-mpi4py", "mpi4py"))
+#: The modules that packages bring, as Debian names them; wheels name them as they are imported.
+MODULES = {"python3-numpy": "numpy", "python3-mpi4py": "mpi4py", "numpy": "numpy", "torch": "torch"}
 #: MiB that a process with a CUDA context needs of the machine's own memory.
 CUDA_MEMORY = 2048
 
@@ -25,7 +26,7 @@ CUDA_MEMORY = 2048
 @pytest.mark.check("CON-09")
 @pytest.mark.requires("image.pytorch", "owned")
 def test_content_equals_its_declaration(apptainer: Apptainer, registry: Registry, evidence: Evidence) -> None:
-    """Each image has the packages of its roles in the declared versions, and its modules load with just these.
+    """Each image has Debian's packages and the wheels of its roles as declared, and its modules load with just these.
 
     Where PyTorch is declared for CPUs alone it has neither CUDA nor NCCL. Only our own images are declared to us.
     """
@@ -33,14 +34,16 @@ def test_content_equals_its_declaration(apptainer: Apptainer, registry: Registry
     names = [entry.name for entry in registry.catalog()]
     assert "pytorch" in names, f"{registry.cluster.controller.name}: {registry.root} lists {names}, not pytorch"
     for name in names:
-        definition = shipped.define(name)
+        definition = shipped.define(registry.cluster.config.containers.served.get(name, name))
         call = python(registry.path(name), "container-content.py", *definition.packages)
         found = inside(apptainer, node, evidence, call)
         where = f"{node.name}: image {name!r}"
         _judge_packages(where, found["packages"], definition)
-        _judge_modules(where, found["packages"], found["modules"])
+        wheels = {normal(wheel): version for wheel, version in found["wheels"].items()}
+        _judge_wheels(where, dict(wheels), definition)
+        _judge_modules(where, found["packages"] | wheels, found["modules"])
         if "torch" in found["modules"]:
-            declared = any("cuda" in package for package in definition.packages)
+            declared = any(package.startswith("nvidia-") for package in definition.wheels)
             built = {"CUDA": bool(found["cuda"]), "NCCL": bool(found["nccl"])}
             assert built == dict.fromkeys(built, declared), (
                 f"{where}: PyTorch is built with CUDA {found['cuda']}, NCCL {found['nccl']}; expected "
@@ -58,8 +61,17 @@ def _judge_packages(where: str, found: dict[str, str], definition: Definition) -
             assert not wrong, f"{where}: {name} is {found[name]}, {wrong}, as configs/versions.yaml declares"
 
 
+def _judge_wheels(where: str, found: dict[str, str], definition: Definition) -> None:
+    for name, version in definition.wheels.items():
+        seen = found.pop(name, "not there")
+        assert seen == version, f"{where}: Python's package {name} is {seen}; expected {version}, as its lock declares"
+    assert not found or not definition.wheels, (
+        f"{where}: Python's package {min(found)} is in it, and in no lock; expected {len(definition.wheels)} packages"
+    )
+
+
 def _judge_modules(where: str, packages: dict[str, str], modules: dict[str, str]) -> None:
-    for package, module in MODULES:
+    for package, module in MODULES.items():
         if package in packages:
             assert module in modules, f"{where}: `import {module}` fails, although {package} is installed"
             # "1:2.2.4+ds-1" is upstream's 2.2.4; what comes after + is Debian's or the builder's own.

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_ai_how.config.models import served
 from pytest_ai_how.deadline import wait_for
-from pytest_ai_how.drivers.machines.shared import CATALOG, PLACES, catalog
+from pytest_ai_how.drivers.machines.shared import CATALOG, catalog, place_of
 from pytest_ai_how.node import Node
 
 # Seconds: the controller makes the registry's folders once the file system is mounted.
@@ -30,8 +31,9 @@ def deploy_over(node: Node, registry: str, images: Mapping[str, Path]) -> None:
         cure="see on the machine: systemctl status ai-how-shared.service",
     )
     entries = []
-    for name, source in images.items():
-        place, content = PLACES.get(name, f"custom-images/{name}.sif"), source.read_bytes()
+    for image, source in images.items():
+        name, content = served(image), source.read_bytes()
+        place = place_of(name)
         node.write(f"{registry}/{place}", content)
         node.run("chown", "root:slurm", f"{registry}/{place}")
         digest = hashlib.sha256(content).hexdigest()

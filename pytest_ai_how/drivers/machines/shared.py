@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, served
 from pytest_ai_how.drivers.machines.accounts import Accounts
 from pytest_ai_how.errors import ProvisionError
 
@@ -19,7 +19,12 @@ from pytest_ai_how.errors import ProvisionError
 REGISTRY_FOLDERS = ("ml-frameworks", "custom-images", "base-images", ".registry")
 CATALOG = ".registry/catalog.yaml"
 # Where each of our own images goes.
-PLACES: Mapping[str, str] = {"base": "base-images/base.sif", "pytorch": "ml-frameworks/pytorch.sif"}
+PLACES: Mapping[str, str] = {
+    "base": "base-images/base.sif",
+    "mpi": "base-images/mpi.sif",
+    "pytorch": "ml-frameworks/pytorch.sif",
+    "oumi": "ml-frameworks/oumi.sif",
+}
 
 
 def lay_out(config: ClusterConfig, shared: Path, accounts: Accounts) -> Path | None:
@@ -70,10 +75,14 @@ def registry_settings() -> str:
 
 
 def deploy_images(root: Path, images: Mapping[str, Path], slurm_group: int) -> None:
-    """Copy images into the registry and list each in the catalogue with its digest and size in bytes."""
+    """Copy images into the registry and list each in the catalogue with its digest and size in bytes.
+
+    Both by the name under which the cluster knows it.
+    """
     entries = []
-    for name, source in images.items():
-        place = PLACES.get(name, f"custom-images/{name}.sif")
+    for image, source in images.items():
+        name = served(image)
+        place = place_of(name)
         target = root / place
         # A copy and not a link: root on a node must not be able to change the cached image.
         shutil.copyfile(source, target)
@@ -83,6 +92,11 @@ def deploy_images(root: Path, images: Mapping[str, Path], slurm_group: int) -> N
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         entries.append({"name": name, "file": place, "digest": f"sha256:{digest}", "size": target.stat().st_size})
     _write(root / CATALOG, catalog(entries), slurm_group)
+
+
+def place_of(name: str) -> str:
+    """Where the registry has the image that the cluster knows by ``name``."""
+    return PLACES.get(name, f"custom-images/{name}.sif")
 
 
 def catalog(entries: Iterable[Mapping[str, object]]) -> str:

@@ -1,9 +1,14 @@
-"""Tell, as JSON, which of the packages that are named are in this container, and what its Python can compute with."""
+"""Tell, as JSON, which packages are in this container, and what its Python can compute with.
+
+Debian's packages are named by arguments; of Python's, those that lie in the virtual environment are told.
+"""
 
 import importlib
+import importlib.metadata
 import json
 import subprocess
 import sys
+import sysconfig
 
 form = "${Package}\t${Version}\t${db:Status-Status}\n"
 listed = subprocess.run(
@@ -17,7 +22,12 @@ for name in ("numpy", "torch", "mpi4py"):
         modules[name] = importlib.import_module(name).__version__
     except ImportError:
         continue
-found = {"packages": {name: installed[name] for name in sys.argv[1:] if name in installed}, "modules": modules}
+wheels = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+found = {
+    "packages": {name: installed[name] for name in sys.argv[1:] if name in installed},
+    "wheels": {one.metadata["Name"]: one.version for one in wheels},
+    "modules": modules,
+}
 if "torch" in modules:
     import torch
 

@@ -20,6 +20,7 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         "cloud": "no outside.peers in cluster 'local'",
         "grafana": "no monitoring.grafana in cluster 'local'",
         "dcgm": "no monitoring.dcgm in cluster 'local'",
+        "image.oumi": "no image 'oumi' in cluster 'local'",
     }
 
 
@@ -34,6 +35,8 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         ("driver: nspawn", "driver: nspawn\nstorage: {kind: none}", "beegfs", "storage.kind is none"),
         ("driver: nspawn", "driver: nspawn\ncontainers: {runtime: none}", "apptainer", "containers.runtime is none"),
         ("driver: nspawn", "driver: nspawn\ncontainers: {images: [base]}", "image.pytorch", "no image 'pytorch'"),
+        ("driver: nspawn", "driver: nspawn\ncontainers: {images: [base]}", "image.mpi", "no image 'mpi'"),
+        ("driver: nspawn", "driver: nspawn\ncontainers: {images: [base, pytorch]}", "image.oumi", "no image 'oumi'"),
         ("driver: nspawn", "driver: ssh\nstorage: {kind: existing}", "owned", "driver is ssh"),
         ("driver: nspawn", "driver: nspawn", "virtiofs", "driver is nspawn, storage.kind is host-directory"),
         ("driver: nspawn", "driver: nspawn", "hypervisor", "driver is nspawn"),

@@ -34,6 +34,18 @@ DISK_FILES = {
     "roles/kernel/initramfs/init": "#!/bin/busybox sh\n",
 }
 
+# A container of another suite, with Python packages.
+SIF_FILES = {
+    "images/box.yaml": "description: a box\nkind: sif\nsuite: bookworm\nroles: [torch]\ndisk: 0\n",
+    "roles/torch/role.yaml": "description: trains\nneeds: [base]\nwheels: packages.lock\n",
+    "roles/torch/packages.lock": (
+        "# compiled so\n"
+        f"Tiny_Torch==2.1+cpu \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n"
+        f"numpy==1.0 --hash=sha256:{'c' * 64}  # via tiny-torch\n"
+    ),
+    "versions.yaml": FILES["versions.yaml"] + 'suites:\n  bookworm:\n    systemd: {series: "252"}\n',
+}
+
 Write = Callable[[str, str], Path]
 
 
@@ -62,4 +74,12 @@ def disk_source(source: Source, write: Write) -> Source:
     for name, text in DISK_FILES.items():
         write(name, text)
     (source.provisioning / "roles/kernel/initramfs/init").chmod(0o755)
+    return source
+
+
+@pytest.fixture
+def sif_source(source: Source, write: Write) -> Source:
+    """The same world with a container of another suite, which has Python packages."""
+    for name, text in SIF_FILES.items():
+        write(name, text)
     return source

@@ -11,10 +11,14 @@ from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.shell import Result
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
-from tests.unit.suites.task043_fakes import CATALOG, ROOT, transport
+from tests.unit.suites.task043_fakes import GOOD, ROOT, transport
 
 DATA = Path(__file__).parents[2] / "data" / "phase5"
-IMAGE = f"{ROOT}/ml-frameworks/pytorch.sif"
+IMAGE = f"{ROOT}/base-images/mpi.sif"
+CATALOG = (
+    f'images: [{{name: mpi, file: base-images/mpi.sif, digest: "sha256:{GOOD}", size: 55697408}}, '
+    f'{{name: pytorch, file: ml-frameworks/pytorch.sif, digest: "sha256:{GOOD}", size: 55697408}}]'
+)
 Ranks = list[dict[str, Any]]
 Edit = Callable[[Ranks], None]
 #: What srun --kill-on-bad-exit and Python said where one node lacks MPI (24.11.5, 3.13).

@@ -52,7 +52,7 @@ def test_an_image_that_is_not_built(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = presences(load_config("local", environ={}), "libvirt")
-    assert [one.name for one in found] == ["vm", "base", "pytorch"]
+    assert [one.name for one in found] == ["vm", "base", "mpi", "pytorch"]
     with pytest.raises(AssertionError) as caught:
         phase0.test_images_are_there_and_sound(found, {}, evidence, measure)
     assert str(caught.value).startswith(

@@ -19,49 +19,68 @@ from tests.fakes import fake_cluster
 from .task042_fakes import nodes_json
 from .task043_fakes import CATALOG, ROOT, machines, runs
 
-#: What dpkg-query and Python said in the pytorch image (Debian 13).
-VERSIONS = {"python3": "3.13.5-1", "python3-numpy": "1:2.2.4+ds-1", "python3-torch": "2.6.0+dfsg-7"}
-MODULES = {"numpy": "2.2.4", "torch": "2.6.0+debian"}
+#: What dpkg-query and Python said in the images base (Debian 13) and pytorch (Debian 12 and wheels).
+BASE: dict[str, Any] = {
+    "packages": {"python3": "3.13.5-1", "python3-numpy": "1:2.2.4+ds-1"},
+    "wheels": {},
+    "modules": {"numpy": "2.2.4"},
+}
 
 
-def told(**changes: Any) -> str:
-    """What is in an image that has what its roles declare."""
-    packages = dict.fromkeys(Source.shipped().define("pytorch").packages, "4.0.3-1") | VERSIONS
-    modules = MODULES | ({"mpi4py": "4.0.3"} if "python3-mpi4py" in packages else {})
-    return json.dumps({"packages": packages, "modules": modules, "cuda": None, "nccl": False} | changes)
+def trained(**changes: Any) -> dict[str, Any]:
+    """What is in an image with PyTorch that has what its roles declare."""
+    wheels = Source.shipped().define("pytorch").wheels
+    modules = {name: wheels[name] for name in ("numpy", "torch")}
+    told = {"packages": {"python3": "3.11.2-1+b1"}, "wheels": wheels, "modules": modules, "cuda": None, "nccl": False}
+    return told | changes
 
 
-def check(answer: str) -> None:
-    cluster = machines({"node01": [(runs("container-content.py"), answer)]})
+def check(base: dict[str, Any], pytorch: dict[str, Any]) -> None:
+    def told(argv: tuple[str, ...]) -> str:
+        return json.dumps(base if f"{ROOT}/base-images/base.sif" in argv else pytorch)
+
+    cluster = machines({"node01": [(runs("container-content.py"), told)]})
     content.test_content_equals_its_declaration(Apptainer(cluster), Registry(cluster), Evidence())
 
 
 @pytest.mark.seen_to_fail("CON-09")
-def test_images_that_hold_something_else() -> None:
-    check(told())
-    found = json.loads(told())
-    with pytest.raises(
-        AssertionError, match=r"^node01: image 'base': package python3-numpy is not in it; expected pyth"
-    ):
-        check(told(packages={"python3": VERSIONS["python3"]}))
-    with pytest.raises(
-        AssertionError, match=r"^node01: image 'pytorch': python3-torch is 2\.4\.0-1, expected series 2\.6, as configs"
-    ):
-        check(
-            told(
-                packages=found["packages"] | {"python3-torch": "2.4.0-1"}, modules=found["modules"] | {"torch": "2.4.0"}
-            )
-        )
-    with pytest.raises(AssertionError, match=r"^node01: image 'base': `import torch` fails, although python3-torch is"):
-        check(told(modules={"numpy": "2.2.4"}))
-    with pytest.raises(
-        AssertionError, match=r"^node01: image 'base': torch is 2\.4\.0, its package python3-torch 2\.6\.0"
-    ):
-        check(told(modules=found["modules"] | {"torch": "2.4.0"}))
-    with pytest.raises(
-        AssertionError, match=r"^node01: image 'base': PyTorch is built with CUDA 12\.1, NCCL True; expect"
-    ):
-        check(told(cuda="12.1", nccl=True))
+@pytest.mark.parametrize(
+    ("base", "pytorch", "message"),
+    [
+        ({"packages": {"python3": "3.13.5-1"}}, {}, "'base': package python3-numpy is not in it; expected pyth"),
+        (
+            {"packages": {"python3": "3.13.5-1", "python3-numpy": "1:2.1.0-1"}, "modules": {"numpy": "2.1.0"}},
+            {},
+            r"'base': python3-numpy is 1:2\.1\.0-1, expected series 2\.2, as configs",
+        ),
+        ({"modules": {}}, {}, "'base': `import numpy` fails, although python3-numpy is installed"),
+        ({"modules": {"numpy": "2.4.6"}}, {}, r"'base': numpy is 2\.4\.6, its package python3-numpy 1:2\.2\.4"),
+        ({}, {"packages": {"python3": "3.13.5-1"}}, r"'pytorch': python3 is 3\.13\.5-1, expected series 3\.11, as"),
+        ({}, {"wheels": {"torch": "2.13.0+cpu"}}, "'pytorch': Python's package absl-py is not there; expected "),
+        (
+            {},
+            {"wheels": trained()["wheels"] | {"torch": "2.13.0"}},
+            r"'pytorch': Python's package torch is 2\.13\.0; expected 2\.13\.0\+cpu, as its lock",
+        ),
+        (
+            {},
+            {"wheels": trained()["wheels"] | {"Left_Pad": "1.0"}},
+            "'pytorch': Python's package left-pad is in it, and in no lock; expected ",
+        ),
+        ({}, {"modules": {"numpy": "2.4.6"}}, "'pytorch': `import torch` fails, although torch is installed"),
+        ({}, {"modules": {"torch": "2.6.0"}}, "'pytorch': `import numpy` fails"),
+        (
+            {},
+            {"modules": trained()["modules"] | {"torch": "2.4.0"}},
+            r"'pytorch': torch is 2\.4\.0, its package torch 2\.13\.0\+cpu; expected one version",
+        ),
+        ({}, {"cuda": "13.0", "nccl": True}, r"'pytorch': PyTorch is built with CUDA 13\.0, NCCL True; expect"),
+    ],
+)
+def test_images_that_hold_something_else(base: dict[str, Any], pytorch: dict[str, Any], message: str) -> None:
+    check(BASE, trained())
+    with pytest.raises(AssertionError, match=f"^node01: image {message}"):
+        check(BASE | base, trained(**pytorch))
 
 
 @pytest.mark.seen_to_fail("CON-09")

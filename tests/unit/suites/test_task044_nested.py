@@ -62,16 +62,8 @@ def test_profiles_lack_what_they_say_and_nothing_else() -> None:
     assert [node.gpus.count if node.gpus else 0 for node in whole.config.nodes] == [0, 1]
     assert len({one.config.name for one in (whole, fewer, least)}) == 1
     before = declared_absent(whole.config).keys() - {"virtiofs"}
-    absent = {
-        "gpu.real",
-        "gpu.pair",
-        "gpu.passthrough",
-        "beegfs",
-        "image.pytorch",
-        "hypervisor",
-        "cloud",
-        "cpus.several",
-    }
+    absent = {"gpu.real", "gpu.pair", "gpu.passthrough", "beegfs", "hypervisor", "cloud", "cpus.several"}
+    absent |= {"image.mpi", "image.pytorch", "image.oumi"}
     assert before == absent | {"grafana", "dcgm"}
     for one in (fewer, least):
         assert declared_absent(one.config).keys() - before == one.lacks - before | {"virtiofs"} - before

@@ -1,0 +1,87 @@
+"""What pip says when it can't fetch the packages of a lock becomes one cause, with the line of the lock and a cure."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+
+import pytest
+
+from pytest_ai_how.errors import HostError, ImageError
+from pytest_ai_how.image.definitions import Source
+from pytest_ai_how.image.lock import Lock, read_lock
+from pytest_ai_how.image.wheels import explain, find_pip, platform_options
+from pytest_ai_how.shell import Result
+
+#: pip 24.0 and 26.3, with names made neutral.
+UNREACHED = (
+    "WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after connection broken "
+    "by 'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a "
+    "new connection: [Errno -2] Name or service not known')': /simple/numpy/\n"
+    "ERROR: Could not find a version that satisfies the requirement numpy==1.0 (from versions: none)\n"
+    "ERROR: No matching distribution found for numpy==1.0\n"
+)
+MISSING = (
+    "ERROR: Could not find a version that satisfies the requirement tiny-torch==2.1+cpu (from versions: 2.0, 2.1)\n"
+    "ERROR: No matching distribution found for tiny-torch==2.1+cpu\n"
+)
+WRONG = (
+    "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated the package "
+    "versions, please update the hashes. Otherwise, examine the package contents carefully; someone may have tampered "
+    "with them.\n"
+    "    numpy==1.0 from https://files.example.org/numpy-1.0-py3-none-any.whl (from -r packages.lock (line 5)):\n"
+    f"        Expected sha256 {'c' * 64}\n"
+    f"             Got        {'e' * 64}\n"
+)
+
+
+@pytest.fixture
+def lock(sif_source: Source) -> Lock:
+    return read_lock(sif_source.provisioning / "roles/torch/packages.lock")
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "seen", "cure"),
+    [
+        (
+            UNREACHED,
+            ":5",
+            "numpy 1.0 could not be fetched, the package index does not answer: WARNING: Retry",
+            "PIP_IND",
+        ),
+        (MISSING, ":2", "tiny-torch 2.1+cpu: pip finds no wheel of it that runs in the image", "builds named +cpu lie"),
+        (MISSING.replace("+cpu", ""), ":2", "tiny-torch 2.1: pip finds no wheel", "give pip an index that has it"),
+        (WRONG, ":5", f"numpy 1.0: numpy-1.0-py3-none-any.whl has sha256 {'e' * 64}", "find out who changed the file"),
+        ("ERROR: something else\n", "", "`pip download` exited with 1: ERROR: something else", ""),
+    ],
+)
+def test_one_cause(lock: Lock, said: str, line: str, seen: str, cure: str) -> None:
+    error = explain(Result(("pip",), 1, said), lock)
+    assert error.where == f"{lock.file}{line}"
+    assert seen in error.seen
+    assert cure in error.cure
+
+
+def test_platforms_are_those_of_the_roots_own_c_library_and_older(lock: Lock) -> None:
+    options = platform_options("3 11 x86_64 glibc 2.36\n", "role torch")
+    assert options[:4] == ("--implementation", "cp", "--python-version", "3.11")
+    platforms = options[5::2]
+    assert platforms[0] == "manylinux_2_36_x86_64"
+    assert platforms[-3:] == ("manylinux_2_5_x86_64", "manylinux2014_x86_64", "linux_x86_64")
+    assert len(platforms) == len(set(platforms)) == 34
+
+
+@pytest.mark.parametrize("said", ["", "3 11 x86_64 musl 1.2", "2 7 x86_64 glibc 2.36", "No module named platform"])
+def test_a_root_whose_interpreter_says_something_else(said: str) -> None:
+    with pytest.raises(ImageError, match=r"^role torch: the root's interpreter says .*\n  expected: such as '3 11 x86"):
+        platform_options(said, "role torch")
+
+
+def test_a_host_without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    with pytest.raises(HostError, match=f"^localhost: {sys.executable} has no pip(.|\n)*do: .* -m ensurepip"):
+        find_pip()
