@@ -55,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
         from pytest_ai_how.image import commands as images
 
         return images.run(args)
+    if args.command == "cache":
+        from pytest_ai_how.data import commands as data
+
+        return data.run(args)
     if args.command in {"report", "compare"}:
         from pytest_ai_how.report import commands as reports
 
@@ -86,6 +90,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
 _DELEGATED = MappingProxyType(
     {
         "images": "list, build, verify and remove the images that machines boot",
+        "cache": "list and download the data sets that training checks at full scale use",
         "report": "show the report of a run",
         "compare": "compare the reports of two runs",
     }
@@ -97,6 +102,10 @@ def _declare(command: argparse.ArgumentParser, name: str) -> None:
         from pytest_ai_how.image import commands as images
 
         images.add_arguments(command)
+    elif name == "cache":
+        from pytest_ai_how.data import commands as data
+
+        data.add_arguments(command)
     else:
         from pytest_ai_how.report import commands as reports
 

@@ -46,6 +46,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "image.mpi": "the container image with MPI is provided",
         "image.pytorch": "the container image with PyTorch is provided",
         "image.oumi": "the container image with Oumi is provided",
+        "pytorch": "PyTorch is there: in a container image, or where there are no containers, on the machine",
     }
 )
 
@@ -114,5 +115,6 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "image.mpi": (runtime and "mpi" in images, "no image 'mpi'"),
         "image.pytorch": (runtime and "pytorch" in images, "no image 'pytorch'"),
         "image.oumi": (runtime and "oumi" in images, "no image 'oumi'"),
+        "pytorch": (not runtime or "pytorch" in images, "no image 'pytorch'"),
     }
     return {name: reason for name, (present, reason) in rules.items() if not present}

@@ -123,6 +123,10 @@ class DirectLauncher:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         return (self.node.name,) if self._pids(job) else ()
 
+    def over(self, job: Started) -> bool:
+        """See :class:`~pytest_ai_how.launch.Launcher`."""
+        return self._record(job) is not None
+
     def cancel(self, job: Started) -> None:
         """See :class:`~pytest_ai_how.launch.Launcher`. Raises :class:`JobFailed` naming what SIGKILL does not end."""
         pids = self._pids(job)
@@ -151,7 +155,7 @@ class DirectLauncher:
         if not task.image:
             return task.argv
         flags = ("nv",) if self._nv and task.gpus else ()
-        return command("exec", task.image, *task.argv, binds=[task.folder], cwd=task.folder, flags=flags)
+        return command("exec", task.image, *task.argv, binds=[task.folder, *task.binds], cwd=task.folder, flags=flags)
 
     def _environment(self, task: Task, id: str) -> tuple[str, ...]:
         seen = ",".join(map(str, range(task.gpus)))

@@ -24,6 +24,7 @@ class Task:
     """Work for a job: ``argv`` is started ``per_node`` times on each of ``nodes`` machines, in ``folder``.
 
     ``image`` is the path of a SIF file as the machines see it; without one, ``argv`` runs on the machine itself.
+    ``binds`` are what a container sees of the machine besides ``folder`` (``source:target[:ro]``).
     ``cpus`` are those of each process, ``gpus`` and ``memory`` (MiB; 0: what is usual there) those of each machine.
     The job is ended after ``minutes``. ``env`` is added to the environment. ``folder`` must exist, be seen by all
     machines, and belong to the job user. ``on`` names the machines, where it matters, and ``partition`` theirs.
@@ -49,6 +50,7 @@ class Task:
     on: tuple[str, ...] = ()
     partition: str = ""
     port: bool = False
+    binds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -154,6 +156,9 @@ class Launcher(Protocol):
 
     def running(self, job: Started) -> tuple[str, ...]:
         """The machines that it runs on now; none before it starts and after it ended."""
+
+    def over(self, job: Started) -> bool:
+        """Whether it has ended, however."""
 
     def cancel(self, job: Started) -> None:
         """End it with all its processes; one that has ended is no error."""

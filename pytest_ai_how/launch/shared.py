@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_ai_how.errors import StepFailed
+from pytest_ai_how.errors import StepBlocked, StepFailed
 from pytest_ai_how.launch.protocol import Ended, JobFailed, Launcher, Task, completed, run
 from pytest_ai_how.lease.lease import Lease
 
@@ -27,16 +27,19 @@ class Once:
     def told(self, name: str, action: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
         """What ``action`` returned, here or in another process of the run; ``name`` is a step's (``job-mnist``).
 
-        Only what the cluster does wrong (:class:`JobFailed`) is an :class:`AssertionError`; other errors are
-        :class:`~pytest_ai_how.errors.StepFailed`, ours to cure.
+        Only what the cluster does wrong (:class:`JobFailed`, an assertion) is an :class:`AssertionError`; other errors
+        are :class:`~pytest_ai_how.errors.StepFailed`, ours to cure. An action may itself ask for what is done once.
         """
         # Of this run alone, and not of machines that were made anew since.
         fingerprint = f"{self._lease.run_id} {self._lease.stamp('machines')}"
         try:
             return self._lease.ensure(name, fingerprint, lambda: dict(action()))
         except StepFailed as error:
-            if isinstance(error.__cause__, JobFailed):
-                raise AssertionError(str(error.__cause__)) from error
+            cause = error.__cause__
+            if isinstance(cause, StepBlocked):  # what it builds on had failed before
+                raise cause from error
+            if isinstance(cause, JobFailed | AssertionError):
+                raise AssertionError(str(cause)) from error
             raise
 
     def job(self, launcher: Launcher, make: Callable[[], Task], name: str, within: float = 0.0) -> Ended:

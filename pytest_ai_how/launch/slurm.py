@@ -61,7 +61,7 @@ class SlurmLauncher:
         argv = task.argv
         if task.image:
             flags = ("nv",) if self._nv and task.gpus else ()
-            argv = command("exec", task.image, *argv, binds=[task.folder], cwd=task.folder, flags=flags)
+            argv = command("exec", task.image, *argv, binds=[task.folder, *task.binds], cwd=task.folder, flags=flags)
         step = JobOptions(
             nodes=task.nodes, ntasks=task.nodes * task.per_node, cpus=task.cpus, kill_on_bad_exit=True, mpi="none"
         )
@@ -84,6 +84,10 @@ class SlurmLauncher:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         record = self.slurm.job(int(job.id))
         return record.nodes if "RUNNING" in record.states else ()
+
+    def over(self, job: Started) -> bool:
+        """See :class:`~pytest_ai_how.launch.Launcher`."""
+        return self.slurm.job(int(job.id)).final
 
     def cancel(self, job: Started) -> None:
         """See :class:`~pytest_ai_how.launch.Launcher`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +40,13 @@ def render(report: RunReport) -> str:
         loader=PackageLoader("pytest_ai_how.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        duration=duration, counted=counted, figure=figure_line, number=number, percent=percent, moment=_moment
+        duration=duration,
+        counted=counted,
+        figure=figure_line,
+        number=number,
+        percent=percent,
+        moment=_moment,
+        base64=_base64,
     )
     rows = {state.row.id: state.row for state in report.rows}
     return environment.get_template("report.html.j2").render(
@@ -51,6 +58,10 @@ def render(report: RunReport) -> str:
         untested=[state for state in report.rows if not state.verdict.executed],
         figures=[(result, item) for result in report.results for item in result.measurements],
     )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def sections(report: RunReport, rows: dict[str, Row]) -> Sequence[Section]:

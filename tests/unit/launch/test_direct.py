@@ -49,11 +49,12 @@ def test_a_job_that_works(tmp_path: Path) -> None:
 
 def test_starting_does_not_wait_and_the_gpus_are_the_first(tmp_path: Path) -> None:
     found = launcher(tmp_path)
-    job = found.start(task(found, 'echo "$CUDA_VISIBLE_DEVICES" >seen; sleep 60', gpus=2))
-    assert found.running(job) == ("box",)
+    job = found.start(task(found, 'echo "$CUDA_VISIBLE_DEVICES" | tr , " " >seen; sleep 60', gpus=2))
+    assert (found.running(job), found.over(job)) == (("box",), False)
+    pids(Path(found.folder) / "seen")
     found.cancel(job)
-    assert found.running(job) == ()
-    assert (Path(found.folder) / "seen").read_text() == "0,1\n"
+    assert (found.running(job), found.over(job)) == ((), True)
+    assert (Path(found.folder) / "seen").read_text() == "0 1\n"
 
 
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_where_it_runs() -> None:
     for state, nodes in (("RUNNING", ("node01", "node02")), ("PENDING", ()), ("COMPLETED", ())):
         slurm = fake_slurm([FakeJob("train", 12, state=state, seen=(state,), nodes="node[01-02]")])
         found = SlurmLauncher(slurm)
-        assert found.running(found.start(TASK)) == nodes
+        job = found.start(TASK)
+        assert (found.running(job), found.over(job)) == (nodes, state == "COMPLETED")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""``pytest-ai-how cache list | fill``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_ai_how.data.cache import Cache
+from pytest_ai_how.data.manifest import DataSet, data_set, load_manifest
+from pytest_ai_how.progress import progress_on
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of ``pytest-ai-how cache``."""
+    parser.add_argument("action", nargs="?", choices=("list", "fill"), default="list", help="default: list")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all that can be downloaded)")
+    parser.add_argument(
+        "--manifest", metavar="FILE", type=Path, help="data sets of your own, in the form of configs/data.yaml"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Do what ``args`` say and print it; 1 if ``list`` finds one that is not whole. Raises AiHowError."""
+    manifest = load_manifest(args.manifest)
+    wanted = {name: data_set(manifest, name) for name in args.names}
+    wanted = wanted or {name: data for name, data in manifest.items() if data.downloads}
+    cache = Cache()
+    if args.action == "fill":
+        with progress_on() as progress:
+            for name, data in wanted.items():
+                cache.fill(name, data, progress)
+    lines, status = _listed(cache, wanted)
+    print("\n".join(lines))
+    return status
+
+
+def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> tuple[list[str], int]:
+    lines, status = [], 0
+    for name, data in wanted.items():
+        faults = cache.faults(name, data)
+        status = 1 if faults else status
+        size = sum(file.bytes for file in data.files) / 2**20
+        held = "in the image that trains" if not data.downloads else "not whole" if faults else "whole"
+        lines += [f"{name:<10} {held:<10} {size:7.1f} MiB  {data.title}", *(f"  {fault}" for fault in faults)]
+    return lines, status

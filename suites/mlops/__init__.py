@@ -1,0 +1,1 @@
+"""Machine learning on a cluster: training, alone and distributed."""

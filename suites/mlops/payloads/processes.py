@@ -1,0 +1,85 @@
+"""One process alone, or those that torchrun started: how they meet, and where each computes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+#: Seconds after which processes that wait for each other give up, unless told otherwise.
+PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Me:
+    """One process among ``size``, and the device that it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.size == 1
+
+    def gathered(self, found: Any) -> list[Any]:
+        """What each process found, by rank; on all of them."""
+        if self.alone:
+            return [found]
+        everybody: list[Any] = [None] * self.size
+        distributed.all_gather_object(everybody, found)
+        return everybody
+
+    def describe(self) -> dict[str, Any]:
+        """Which process this is and where."""
+        cuda = self.device.type == "cuda"
+        return {
+            "rank": self.rank,
+            "node": os.uname().nodename,
+            "backend": "" if self.alone else distributed.get_backend(),
+            "device": torch.cuda.get_device_name(self.device) if cuda else "cpu",
+            # Two processes on one GPU would be no test of two.
+            "gpu": f"{getattr(torch.cuda.get_device_properties(self.device), 'uuid', self.device)}" if cuda else "",
+        }
+
+
+@contextmanager
+def joined() -> Iterator[Me]:
+    """Join the others for the block, and end this process with it.
+
+    gloo was seen to wait for ever where two processes take their connections down at the same time, so that is left to
+    the kernel. The status is 0 only if the block came to its end.
+    """
+    me, status = _meet(), 1
+    try:
+        yield me
+        if not me.alone:
+            distributed.barrier()
+        status = 0
+    except Exception:  # noqa: BLE001  the process ends here, and its status tells
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _meet() -> Me:
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = torch.device("cpu")
+    if gpus:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
+        torch.cuda.set_device(device)
+    if size > 1:
+        patience = timedelta(seconds=int(os.environ.get("AI_HOW_PATIENCE", PATIENCE)))
+        distributed.init_process_group("nccl" if gpus else "gloo", timeout=patience)
+    return Me(rank, size, device)

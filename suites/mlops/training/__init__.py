@@ -1,0 +1,1 @@
+"""MLOPS-1.1: one process trains on one GPU."""

@@ -1,0 +1,101 @@
+"""A trainer whose jobs left what real ones did (tests/data/mlops), or edited."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.data import DataSet, load_manifest
+from pytest_ai_how.launch import Ended
+from pytest_ai_how.launch.slurm import SlurmLauncher
+from pytest_ai_how.scales import Scale, load_scale
+from suites.mlops._request import Request
+from suites.mlops._trained import Trained, Work
+from suites.mlops._trainer import Trainer
+from tests.fakes import fake_cluster
+from tests.unit.suites.task042_fakes import Rules, fake_slurm
+
+DATA = Path(__file__).parents[2] / "data" / "mlops"
+OUT = "/mnt/shared/jobs/run/mlops-r1/train"
+REQUEST = Request(1, 1024, 1, ("node01",), "gpu")
+Edit = Callable[[dict[str, Any]], None]
+
+
+def captured(name: str) -> Any:
+    return json.loads((DATA / f"{name}.json").read_text())
+
+
+def ended(**changes: Any) -> Ended:
+    tres = {"cpu": 1, "mem": 1024, "node": 1, "gres/gpu": 1, "billing": 1}
+    times = (1795449000.0, 1795449001.0, 1795449091.0, 90.0)
+    found = Ended("2", "train", "COMPLETED", 0, 0, ("node01",), *times, f"{OUT}.out", f"{OUT}.err", tres)
+    return replace(found, **changes)
+
+
+def left(name: str = "training", edit: Edit | None = None, **changes: Any) -> Trained:
+    """What a job left; ``edit`` spoils its metrics."""
+    metrics = captured(f"{name}-metrics")
+    if edit:
+        edit(metrics)
+    ranks = (DATA / f"{name}-ranks.json").read_text()
+    said = "epoch 1: loss 0.8955\n"
+    return replace(Trained(ended(), REQUEST, OUT, said, "INFO: x\n", json.dumps(metrics), ranks), **changes)
+
+
+def looked(**changes: Any) -> dict[str, Any]:
+    """What a new process says of what a training left, as it was captured with it."""
+    metrics = captured("training-metrics")
+    scalars = {
+        name: [[one["epoch"], one[name] * (1 + 3e-8)] for one in metrics["history"]] for name in ("loss", "accuracy")
+    }
+    return {"accuracy": metrics["accuracy"], "parameters": metrics["parameters"], "scalars": scalars} | changes
+
+
+@dataclass
+class FakeTrainer:
+    """Hands out what was prepared, by the name of the job."""
+
+    jobs: Mapping[str, Trained] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=looked)
+    killed: Ended = field(default_factory=lambda: ended(id="5", state="FAILED", status=0, signal=9))
+    cluster: Cluster = field(default_factory=lambda: fake_cluster({}))
+    memory: tuple[int, ...] = ()
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def launcher(self) -> SlurmLauncher:
+        return SlurmLauncher(fake_slurm())
+
+    def trained(self, name: str, work: Work, request: Request, *flags: str) -> Trained:
+        self.asked.append(name)
+        return self.jobs.get(name) or left()
+
+    def resumed(self, name: str, work: Work, request: Request) -> tuple[Ended, Trained]:
+        return self.killed, self.jobs.get(name) or left("resumed")
+
+    def look(self, name: str, work: Work, request: Request, out: str) -> Mapping[str, Any]:
+        return self.seen
+
+    def data(self, name: str) -> tuple[str, DataSet]:
+        return f"/mnt/shared/jobs/run/data-{name}", load_manifest()[name]
+
+    def gpu_memory(self, node: str) -> tuple[int, ...]:
+        return self.memory
+
+
+def trainer(jobs: Mapping[str, Trained] | None = None, **values: Any) -> Trainer:
+    return cast(Trainer, FakeTrainer(jobs or {}, **values))
+
+
+def digests(**by_node: str) -> Cluster:
+    """Compute nodes that read these digests."""
+    rules: dict[str, Rules] = {node: [("sha256sum", f"{found}  x\n")] for node, found in by_node.items()}
+    return fake_cluster(rules)
+
+
+def scale() -> Scale:
+    return load_scale("smoke")
