@@ -15,6 +15,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "slurm": "Slurm schedules the compute nodes",
         "accounting": "slurmdbd records jobs and sacct answers",
         "diagnosis": "compute nodes write down why each job ended",
+        "pytorch": "PyTorch is at hand: in a container image, or in the interpreter that the YAML names",
         "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
         "gpu.real": "GPUs that compute",
         "gpu.pair": "two GPUs that one job can hold, both on one node or one on each of two",
@@ -36,8 +37,16 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "kernel.own": "each machine runs a kernel of its own",
         "hardware.own": "each machine sees CPUs, memory and a disk of its own, and no more",
         "hypervisor": "libvirt runs the machines, and tells how",
+        "machines.several": "there are two machines or more, which work together",
+        "network": "the machines are reached over a network, by ssh",
         "network.own": "the machines have a network of their own, which this host makes",
         "network.throughput": "iperf3 is on the machines",
+        "root": "we may read what only root may",
+        "systemd": "systemd runs the machines",
+        "dkms": "DKMS builds modules for the machines' kernels",
+        "fio": "fio is on the machines",
+        "os.declared": "the machines are to run the Debian that images are made of",
+        "ports.declared": "it is declared what may listen on the machines",
         "sudo": "administrators log in as somebody else than root",
         "outside": "it is declared what the machines reach beyond their own network",
         "cloud": "there are services outside that the machines reach, or are kept from",
@@ -46,7 +55,6 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "image.mpi": "the container image with MPI is provided",
         "image.pytorch": "the container image with PyTorch is provided",
         "image.oumi": "the container image with Oumi is provided",
-        "pytorch": "PyTorch is there: in a container image, or where there are no containers, on the machine",
     }
 )
 
@@ -68,30 +76,34 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     count = sum(node.gpus.count for node in config.on("compute") if node.gpus)
     storage = config.storage.kind
     slurm = config.slurm
-    ours, claimed = config.driver != "ssh", config.claims.packages
+    ours, claimed = config.is_ours, config.claims.packages
+    host, driver = config.driver == "host", f"driver is {config.driver}"
+    no_slurm = "launcher is direct" if config.launcher == "direct" else "no slurm section"
+    told = config.nodes[0].model_fields_set >= {"cpus", "memory"}
     monitoring = config.monitoring
     runtime, images = config.containers.runtime != "none", config.containers.served
     mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
     virtiofs = config.driver in ("libvirt", "auto") and mounts
     rules = {
-        "slurm": (slurm is not None, "no slurm section"),
+        "slurm": (slurm is not None, no_slurm),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
-        "diagnosis": (slurm is not None, "no slurm section"),
+        "diagnosis": (slurm is not None, no_slurm),
+        "pytorch": ("pytorch" in images if runtime else config.python is not None, "no image 'pytorch'" if runtime else "no python"),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
         "gpu.pair": (
-            count > 1 and slurm is not None,
-            f"{count or 'no'} gpus on compute nodes that slurm could allocate",
+            count > 1 and (slurm is not None or config.launcher == "direct"),
+            f"{count or 'no'} gpus on compute nodes that one job could hold",
         ),
-        "mpi": (slurm is not None, "no slurm section"),
+        "mpi": (slurm is not None, no_slurm),
         "gpu.passthrough": ("passthrough" in kinds, "no gpus of kind passthrough"),
         "cpus.several": (
             any(node.cpus > 1 for node in config.on("compute")),
             "no compute node has more than one CPU",
         ),
-        "cgroup.cpu": (slurm is not None, "no slurm section"),
-        "cgroup.memory": (slurm is not None, "no slurm section"),
-        "cgroup.devices": (slurm is not None, "no slurm section"),
+        "cgroup.cpu": (slurm is not None, no_slurm),
+        "cgroup.memory": (slurm is not None, no_slurm),
+        "cgroup.devices": (slurm is not None, no_slurm),
         "apptainer": (runtime, "containers.runtime is none"),
         "shared-storage": (storage != "none", "storage.kind is none"),
         "storage.raw": (storage != "none", "storage.kind is none"),
@@ -100,21 +112,22 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "monitoring": (monitoring.kind != "none", "monitoring.kind is none"),
         "grafana": (monitoring.grafana is not None, "no monitoring.grafana"),
         "dcgm": (monitoring.dcgm is not None, "no monitoring.dcgm"),
-        "virtiofs": (virtiofs, f"driver is {config.driver}, storage.kind is {storage}"),
-        "hypervisor": (config.driver in ("libvirt", "auto"), f"driver is {config.driver}"),
-        "network.own": (
-            ours and config.network is not None,
-            f"driver is {config.driver}" if not ours else "no network",
-        ),
+        "virtiofs": (virtiofs, f"{driver}, storage.kind is {storage}"),
+        "hardware.own": (not host or told, "no cpus and memory are written for its node"),
+        "hypervisor": (config.driver in ("libvirt", "auto"), driver),
+        "machines.several": (len(config.nodes) > 1, "one machine"),
+        "network": (not host, driver),
+        "network.own": (ours and config.network is not None, "no network" if ours else driver),
         "network.throughput": (ours or "iperf3" in claimed, "iperf3 is not among claims.packages"),
-        "sudo": (ours or config.ssh.user != "root", "ssh.user is root"),
+        "os.declared": (not host, driver),
+        "ports.declared": (not host or bool(config.claims.ports), "no claims.ports"),
+        "sudo": (not host and (ours or config.ssh.user != "root"), driver if host else "ssh.user is root"),
         "outside": (ours or config.outside is not None, "no section outside"),
         "cloud": (config.outside is not None and bool(config.outside.peers), "no outside.peers"),
         "packages.claimed": (ours or bool(claimed), "no claims.packages"),
-        "owned": (config.driver != "ssh", "driver is ssh"),
+        "owned": (ours, driver),
         "image.mpi": (runtime and "mpi" in images, "no image 'mpi'"),
         "image.pytorch": (runtime and "pytorch" in images, "no image 'pytorch'"),
         "image.oumi": (runtime and "oumi" in images, "no image 'oumi'"),
-        "pytorch": (not runtime or "pytorch" in images, "no image 'pytorch'"),
     }
     return {name: reason for name, (present, reason) in rules.items() if not present}

@@ -9,7 +9,7 @@ from pytest_ai_how.marked import KeyPath, Mistake, shown
 
 # MiB in one page
 _PAGE = {"2M": 2, "1G": 1024}
-_DRIVERS = ("auto", "nspawn", "ssh")
+_DRIVERS = ("auto", "nspawn", "ssh", "host")
 
 
 def _only_virtual(data: Plain) -> Iterator[Mistake]:
@@ -21,8 +21,8 @@ def _only_virtual(data: Plain) -> Iterator[Mistake]:
         for key in ("cpu_model", "hugepages", "pinning", "virtiofs"):
             if node.get(key):
                 yield Mistake((*path, key), f"needs driver: libvirt, but the driver is {shown(driver)}")
-        if node.get("auto_start") is False and driver == "ssh":
-            what = "'false' needs a driver that makes machines, but the driver is 'ssh'"
+        if node.get("auto_start") is False and driver in ("ssh", "host"):
+            what = f"'false' needs a driver that makes machines, but the driver is {shown(driver)}"
             yield Mistake((*path, "auto_start"), what)
     if data.get("bringup") == "restore" and driver != "auto":
         yield Mistake(("bringup",), f"'restore' needs driver: libvirt, but the driver is {shown(driver)}")

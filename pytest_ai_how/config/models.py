@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -102,7 +103,13 @@ class ClusterConfig(Model):
 
     version: Literal[1]
     name: Name
-    driver: Literal["auto", "nspawn", "libvirt", "ssh"] = "auto"
+    driver: Literal["auto", "nspawn", "libvirt", "ssh", "host"] = "auto"
+    launcher: Literal["slurm", "direct"] = Field(
+        default="slurm", description="what starts work; direct: processes of the machine itself, driver host only"
+    )
+    python: HostFile | None = Field(
+        default=None, description="driver host without containers: the interpreter that has PyTorch"
+    )
     user: UserName = Field(default="hpc", description="the unprivileged account that jobs run as")
     network: Network | None = None
     nodes: tuple[NodeConfig, ...] = Field(min_length=1)
@@ -118,6 +125,16 @@ class ClusterConfig(Model):
     )
     absent: tuple[str, ...] = Field(default=(), description="capabilities that this site declares it does not have")
     limits: Name = "local"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we make its machines; those of the drivers ``ssh`` and ``host`` belong to somebody."""
+        return self.driver not in ("ssh", "host")
+
+    @property
+    def interpreter(self) -> str | None:
+        """The path of the Python that ``python`` names."""
+        return None if self.python is None else str(Path(self.python).expanduser())
 
     def on(self, role: Role) -> tuple[NodeConfig, ...]:
         """The nodes that have ``role``, in the order of the file."""

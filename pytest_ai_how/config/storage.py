@@ -44,6 +44,9 @@ class BeeGfs(Model):
 class Storage(Model):
     """The shared file system."""
 
-    kind: Literal["host-directory", "beegfs", "existing", "none"] = "host-directory"
+    kind: Literal["host-directory", "beegfs", "existing", "scratch", "none"] = Field(
+        default="host-directory",
+        description="scratch, driver host only: a new folder of this machine, removed afterwards",
+    )
     mount: AbsolutePath = "/mnt/shared"
     beegfs: BeeGfs | None = None

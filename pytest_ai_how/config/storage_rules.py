@@ -15,10 +15,15 @@ def _storage(data: Plain) -> Iterator[Mistake]:
     driver = data.get("driver", "auto")
     kind = at(data, "storage", "kind") or "host-directory"
     path: KeyPath = ("storage", "kind")
-    if kind == "host-directory" and driver == "ssh":
-        yield Mistake(path, "host-directory needs machines that we make; with driver: ssh say existing, beegfs or none")
-    if kind == "existing" and driver != "ssh":
-        yield Mistake(path, "'existing' needs driver: ssh; a machine just made has no storage yet")
+    if kind == "host-directory" and driver in ("ssh", "host"):
+        others = "existing, beegfs or none" if driver == "ssh" else "scratch, existing or none"
+        yield Mistake(path, f"host-directory needs machines that we make; with driver: {driver} say {others}")
+    if kind == "existing" and driver not in ("ssh", "host"):
+        yield Mistake(path, "'existing' needs driver: ssh or host; a machine just made has no storage yet")
+    if kind == "scratch" and driver != "host":
+        yield Mistake(
+            path, f"'scratch' is a folder of this machine; it needs driver: host, but the driver is {shown(driver)}"
+        )
     if kind == "beegfs" and driver == "nspawn":
         yield Mistake(path, "'beegfs' needs a kernel of its own in each node; use driver: libvirt or ssh")
     mount = at(data, "storage", "mount")
@@ -41,8 +46,9 @@ def _beegfs(data: Plain) -> Iterator[Mistake]:
         yield from _packages(section)
     if made:
         yield from _targets(data)
-    if data.get("driver") == "ssh" and at(section, "packages") is not None:
-        yield Mistake((*_BEEGFS, "packages"), "nothing is installed on machines that exist already (driver: ssh)")
+    driver = data.get("driver")
+    if driver in ("ssh", "host") and at(section, "packages") is not None:
+        yield Mistake((*_BEEGFS, "packages"), f"nothing is installed on machines that exist already (driver: {driver})")
 
 
 def _packages(section: Plain) -> Iterator[Mistake]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.config.storage import PackageSource
+from pytest_ai_how.drivers.host import HostDriver
 from pytest_ai_how.drivers.nspawn import NspawnDriver
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.drivers.ssh import SshDriver
@@ -29,6 +30,8 @@ def choose_driver(config: ClusterConfig, progress: Progress | None = None) -> Dr
     said = progress or Silent()
     if config.driver == "ssh":
         return SshDriver()
+    if config.driver == "host":
+        return HostDriver()
     if config.driver == "libvirt":
         return libvirt_driver(said)
     if config.driver == "nspawn":

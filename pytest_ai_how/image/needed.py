@@ -28,6 +28,6 @@ def images_of(config: ClusterConfig) -> tuple[str, ...]:
     lacks when it is brought up.
     """
     containers = config.containers.images if config.containers.runtime != "none" else ()
-    if config.driver == "ssh":
+    if not config.is_ours:
         return containers
     return (disk_image(config) if config.driver == "libvirt" else TREE_IMAGE, *containers)

@@ -81,7 +81,7 @@ def _carries(pid: int, cookie: str) -> bool:
 
 
 class Processes:
-    """Undoes ``process`` entries.
+    """Undoes ``process`` entries, and ``work``: commands on this machine, of which there may be none.
 
     ``cookie`` is needed; ``pid`` and ``start`` may say which process it was, ``signal`` (``SIGTERM``) how it is asked
     to end: only the outermost processes are asked, what still runs after :data:`GRACE` is killed.
@@ -89,7 +89,8 @@ class Processes:
 
     kind = "process"
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = kind) -> None:
+        self.kind = kind
         self._asked: dict[tuple[int, int], Deadline] = {}
 
     def begin(self, data: Mapping[str, str]) -> None:

@@ -14,9 +14,12 @@ from pytest_ai_how.lease.files import Directories, Files, Mounts, mounts_below
 from pytest_ai_how.lease.journal import Entry
 from pytest_ai_how.lease.kernel import Cgroups, Interfaces, marked_cgroups, marked_interfaces
 from pytest_ai_how.lease.processes import Processes, marked
+from pytest_ai_how.lease.scratch import Scratch
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.lease.undo import Undo
 
+#: The kind of entry that stands for whatever was started on this machine through us.
+WORK = "work"
 #: Gives the undoers for a driver's name and a cluster's state folder.
 UndoersFor = Callable[[str, Path], Sequence[Undo]]
 
@@ -50,12 +53,14 @@ def generic_undoers(driver: str, state: Path) -> tuple[Undo, ...]:  # noqa: ARG0
         *(Late(kind, _OF_LIBVIRT) for kind in ("domain", "libvirt-network", "daemon")),
         Claims(),
         Processes(),
+        Processes(WORK),
         Mounts(state),
         Interfaces("bridge"),
         Interfaces("interface"),
         Cgroups(),
         Directories(state),
         Files(state),
+        Scratch(),
     )
 
 

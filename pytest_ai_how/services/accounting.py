@@ -67,7 +67,7 @@ class Accounting:
 
     def causes(self) -> tuple[str, ...]:
         """What is wrong with slurmdbd: a unit that failed, a port that another program has taken."""
-        if self.cluster.config.driver == "ssh":  # units and ports are known where slurmdbd.conf is ours
+        if not self.cluster.config.is_ours:  # units and ports are known where slurmdbd.conf is ours
             return ()
         return causes([(self.cluster.controller, Daemon("slurmdbd.service", _SLURMDBD))])
 

@@ -47,10 +47,16 @@ def plan_of_cluster(config: ClusterConfig, driver: Driver) -> list[str]:
     return [
         f"cluster {config.name}, driver {driver.name}" + (f"; {there.condition}" if there.record else ""),
         *_machines(config, devices),
-        *(["nothing is made: the machines exist already"] if driver.name == "ssh" else _images(by_driver)),
+        *(_images(by_driver) if by_driver.is_ours else [_nothing_made(config)]),
         *(f"not possible here: {_indented(str(one))}" for one in (*refused, *unknown, *starting.refusals)),
         *(f"not possible here, once it is started: {one}" for one in later),
     ]
+
+
+def _nothing_made(config: ClusterConfig) -> str:
+    if config.storage.kind == "scratch":
+        return f"nothing is made but {config.storage.mount}, a folder to work in, which is removed afterwards"
+    return "nothing is made: the machines exist already"
 
 
 def _indented(text: str) -> str:

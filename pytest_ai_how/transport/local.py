@@ -9,8 +9,9 @@ import selectors
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.errors import FileError, TransportError
@@ -25,11 +26,11 @@ class LocalTransport:
     """A :class:`~pytest_ai_how.transport.Transport` to this machine, without ssh.
 
     A command gets a session of its own; at its timeout the whole process group is killed. ``user=`` needs root and
-    runs the command through runuser(1) in that user's home.
+    runs the command through runuser(1) in that user's home. ``environ`` is added to the environment of commands.
     """
 
-    def __init__(self, node: str = "localhost") -> None:
-        self.node = node
+    def __init__(self, node: str = "localhost", environ: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.node, self._environ = node, dict(environ)
 
     def execute(
         self, argv: Sequence[str], *, timeout: float, input: str | bytes = "", user: str | None = None
@@ -92,7 +93,7 @@ class LocalTransport:
             start_new_session=True,
             cwd=home,
             # Programs speak one language, so that what they say can be read.
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env={**os.environ, **self._environ, "LC_ALL": "C.UTF-8"},
         )
 
     def _home(self, user: str) -> str:

@@ -185,7 +185,7 @@ def shipped() -> list[ClusterConfig]:
     """All configurations that ship and whose machines we make."""
     from pytest_ai_how.config.loader import config_names, load_configs
 
-    return [config for name in config_names() for config in load_configs(name) if config.driver != "ssh"]
+    return [config for name in config_names() for config in load_configs(name) if config.is_ours]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def administrators(cluster: Cluster) -> dict[str, Node]:
 def _as_administrator(cluster: Cluster, node: Node) -> SshTransport:
     if not isinstance(node.transport, SshTransport):
         raise AiHowError(node.name, "is not reached by ssh", expected="a machine that somebody logs in to")
-    return replace(node.transport, user=cluster.config.ssh.user if cluster.config.driver == "ssh" else ADMIN)
+    return replace(node.transport, user=cluster.config.ssh.user if not cluster.config.is_ours else ADMIN)
 
 
 def without_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:

@@ -32,7 +32,7 @@ def test_nobody_gets_in_without_a_key(
     To machines that we make, and where ``ssh.user`` is root, root logs in with a key. Elsewhere root must not at all.
     """
     config = cluster.config
-    ours, found = config.driver != "ssh" or config.ssh.user == "root", facts(SSHD)
+    ours, found = config.is_ours or config.ssh.user == "root", facts(SSHD)
     wrong = [line for name, settings in found.items() for line in wrong_policy(name, settings, root=ours)]
     assert not wrong, "; ".join(wrong)
     for user in ("root", config.user):

@@ -248,7 +248,7 @@ class Slurm:
         except AiHowError as error:
             said = str(error).splitlines()[0].removeprefix(f"{controller}: ")
             return (f"{controller}: slurmctld does not answer: {said}; do: `systemctl status slurmctld` there",)
-        if self.cluster.config.driver == "ssh":
+        if not self.cluster.config.is_ours:
             return ()
         found = []
         for name in self.compute:
@@ -261,7 +261,7 @@ class Slurm:
 
     def causes(self) -> tuple[str, ...]:
         """What is wrong with slurmctld and each slurmd: a unit that failed, a port that another program has taken."""
-        if self.cluster.config.driver == "ssh":  # units and ports are known where slurm.conf is ours
+        if not self.cluster.config.is_ours:  # units and ports are known where slurm.conf is ours
             return ()
         nodes = [(self.cluster[name], Daemon("slurmd.service", _SLURMD)) for name in self.compute]
         return causes([(self.cluster.controller, Daemon("slurmctld.service", _SLURMCTLD)), *nodes])

@@ -30,7 +30,13 @@ class Storage:
         self.needs: tuple[str, ...] = ("beegfs",) if self.kind == "beegfs" else ()
 
     def mounts(self) -> dict[str, str | None]:
-        """The file system type mounted at ``storage.mount`` on each node, None where nothing is mounted there."""
+        """The file system type mounted at ``storage.mount`` on each node, None where nothing is mounted there.
+
+        A scratch folder is no mount; then it is the type of what it lies on, as stat(1) has it.
+        """
+        if self.kind == "scratch":
+            told = self.cluster.all.map(lambda node: bounded(node, "stat", "--file-system", "--format=%T", self.mount))
+            return {node: result.stdout.strip() or None for node, result in told.items()}
         results = self.cluster.all.map(lambda node: parse_mount(bounded(node, *FINDMNT, self.mount)))
         return {node: mount.type if mount else None for node, mount in results.items()}
 
@@ -40,7 +46,8 @@ class Storage:
         expected = "beegfs" if self.kind == "beegfs" else None
         for node, kind in self.mounts().items():
             if kind is None:
-                faults.append(f"{node}: nothing is mounted at {self.mount}")
+                what = "there is no folder" if self.kind == "scratch" else "nothing is mounted at"
+                faults.append(f"{node}: {what} {self.mount}")
             elif expected and kind != expected:
                 faults.append(f"{node}: {self.mount} is a {kind} file system, expected {expected}")
         writable = self.cluster.all.map(lambda node: bounded(node, "test", "-w", self.mount))

@@ -84,6 +84,67 @@ def test_passthrough_is_real(tmp_path: Path) -> None:
     assert {"gpu", "gpu.real", "gpu.passthrough"} <= capabilities(config)
 
 
+HOST = """\
+version: 1
+name: t
+driver: host
+launcher: direct
+nodes: [{name: box, roles: [controller, compute], address: 127.0.0.1}]
+storage: {kind: none}
+containers: {runtime: none}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "absent", "reason"),
+    [
+        ("", "", "slurm", "launcher is direct"),
+        ("", "", "cgroup.cpu", "launcher is direct"),
+        ("", "", "pytorch", "no python"),
+        ("", "", "gpu.real", "no gpus"),
+        ("", "", "machines.several", "one machine"),
+        ("", "", "network", "driver is host"),
+        ("", "", "network.own", "driver is host"),
+        ("", "", "os.declared", "driver is host"),
+        ("", "", "ports.declared", "no claims.ports"),
+        ("", "", "sudo", "driver is host"),
+        ("", "", "owned", "driver is host"),
+        ("", "", "hardware.own", "no cpus and memory are written for its node"),
+        ("127.0.0.1}", "127.0.0.1, gpus: {kind: nvidia, count: 1}}", "gpu", "no gpus that slurm could allocate"),
+        (
+            "127.0.0.1}",
+            "127.0.0.1, gpus: {kind: nvidia, count: 1}}",
+            "gpu.pair",
+            "1 gpus on compute nodes that one job could hold",
+        ),
+    ],
+)
+def test_absent_on_a_host(tmp_path: Path, old: str, new: str, absent: str, reason: str) -> None:
+    assert old in HOST
+    config = load(tmp_path, HOST.replace(old, new) if old else HOST)
+    assert declared_absent(config)[absent] == f"{reason} in cluster 't'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "present"),
+    [
+        ("launcher: direct", "launcher: direct\npython: ~/venv/bin/python", "pytorch"),
+        ("127.0.0.1}", "127.0.0.1, cpus: 8, memory: 4096}", "hardware.own"),
+        ("127.0.0.1}", "127.0.0.1, gpus: {kind: nvidia, count: 1}}", "gpu.real"),
+        ("127.0.0.1}", "127.0.0.1, gpus: {kind: nvidia, count: 2}}", "gpu.pair"),
+        ("launcher: direct", "launcher: direct\nclaims: {ports: [tcp/22]}", "ports.declared"),
+        ("kind: none", "kind: scratch, mount: /var/tmp/s", "shared-storage"),
+    ],
+)
+def test_a_host_has_what_its_yaml_says(tmp_path: Path, old: str, new: str, present: str) -> None:
+    assert present not in capabilities(load(tmp_path, HOST))
+    assert present in capabilities(load(tmp_path, HOST.replace(old, new)))
+
+
+def test_pytorch_comes_in_an_image_too(tmp_path: Path) -> None:
+    assert "pytorch" in capabilities(load(tmp_path))
+
+
 def test_both_lists_are_the_whole_list(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert capabilities(config) | declared_absent(config).keys() == CAPABILITIES.keys()
