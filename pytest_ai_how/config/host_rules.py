@@ -9,7 +9,6 @@ from pytest_ai_how.config.plain import Plain, at, entries, texts
 from pytest_ai_how.marked import KeyPath, Mistake, shown
 
 _ROLES = frozenset({"controller", "compute"})
-_SECTIONS = {"network": "this machine keeps the network that it has", "ssh": "this machine is not reached by ssh"}
 
 
 def _launcher(data: Plain) -> Iterator[Mistake]:
@@ -17,8 +16,6 @@ def _launcher(data: Plain) -> Iterator[Mistake]:
     if launcher == "direct" and driver != "host":
         yield Mistake(("launcher",), f"'direct' needs driver: host, but the driver is {shown(driver)}")
     elif launcher == "direct":
-        if data.get("user") is not None:
-            yield Mistake(("user",), "is for launcher: slurm; without Slurm, work runs as whoever runs pytest")
         if slurm is not None:
             yield Mistake(("slurm",), "is for launcher: slurm, but the launcher is 'direct'")
     elif launcher == "slurm" and driver == "host" and slurm is None:
@@ -45,9 +42,8 @@ def _python(data: Plain) -> Iterator[Mistake]:
 def _one_machine(data: Plain) -> Iterator[Mistake]:
     if data.get("driver") != "host":
         return
-    for section, why in _SECTIONS.items():
-        if data.get(section) is not None:
-            yield Mistake((section,), f"is not for driver: host; {why}")
+    if data.get("network") is not None:
+        yield Mistake(("network",), "is not for driver: host; this machine keeps the network that it has")
     nodes = entries(data, "nodes")
     for path, _ in nodes[1:]:
         yield Mistake(

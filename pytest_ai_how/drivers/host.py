@@ -29,8 +29,6 @@ MARKED_BY = "AI_HOW_CLUSTER_OF"
 _SUDO_SECONDS = 5.0
 # sd_booted(3)
 _SYSTEMD = Path("/run/systemd/system")
-# What a capability needs of this machine, by program.
-_PROGRAMS = {"dkms": "dkms", "fio": "fio"}
 
 
 class HostDriver:
@@ -58,11 +56,8 @@ class HostDriver:
     def facts(self) -> HostFacts:
         """What this machine lacks that checks ask for."""
         absent = {"owned": "the machine is not ours"}
-        absent |= {
-            name: f"{program} is not installed on this machine"
-            for name, program in _PROGRAMS.items()
-            if shutil.which(program, path=_search_path()) is None
-        }
+        if shutil.which("dkms", path=_search_path()) is None:
+            absent["dkms"] = "dkms is not installed on this machine"
         if not _SYSTEMD.is_dir():
             absent["systemd"] = "systemd does not run this machine"
         if not _is_root():

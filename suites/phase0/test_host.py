@@ -49,6 +49,7 @@ def test_host_can_make_the_machines(
 
 
 @pytest.mark.check("PRV-11")
+@pytest.mark.requires("network")
 def test_key_pair_opens_the_machines(keys: Keys, door: Door, evidence: Evidence) -> None:
     """The private half is nobody else's to read, the public half is that of it, and each machine lets it in."""
     assert door.answers, f"no machine was asked ({door.what}); nothing was put to the test"

@@ -238,5 +238,10 @@ STATE = Fact(
 )
 FAILED = Fact("failed units", ("systemctl", "list-units", "--failed", "--output=json"), units)
 SPACE = Fact("free space", ("df", "--block-size=1", "--output=target,size,avail,itotal,iavail", "/", "/var/log"), space)
-KERNEL_LOG = Fact("the kernel's log", as_root("journalctl", "--dmesg", "--boot", "--output=short-monotonic"), lines)
+# The journal keeps what has left the kernel's own buffer; where nobody keeps one, that buffer is all there is.
+_KERNEL_LOG = (
+    'said=$(journalctl --dmesg --boot --output=short-monotonic 2>/dev/null) && [ -n "$said" ] '
+    "|| said=$(dmesg) || exit; printf '%s\\n' \"$said\""
+)
+KERNEL_LOG = Fact("the kernel's log", as_root("sh", "-c", _KERNEL_LOG), lines)
 SSHD = Fact("what sshd goes by", as_root("/usr/sbin/sshd", "-T"), settings)

@@ -23,6 +23,7 @@ STRICT = frozenset({"true", "yes", "ask"})
 
 
 @pytest.mark.check("INF-05")
+@pytest.mark.requires("network", "root")
 @pytest.mark.reads(SSHD)
 def test_nobody_gets_in_without_a_key(
     cluster: Cluster, administrators: Mapping[str, Node], facts: Facts, evidence: Evidence
@@ -69,6 +70,7 @@ def test_the_administrator_becomes_root(administrators: Mapping[str, Node], evid
 
 
 @pytest.mark.check("PRV-22")
+@pytest.mark.requires("network")
 @pytest.mark.reads(SSH)
 def test_no_machine_trusts_any_host_key(facts: Facts) -> None:
     """On no machine ssh is told to take whoever answers for the one that is meant."""

@@ -68,7 +68,7 @@ def test_nouveau_is_absent(cluster: Cluster, facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-22")
-@pytest.mark.requires("kernel.own")
+@pytest.mark.requires("kernel.own", "root")
 @pytest.mark.reads(KERNEL_LOG)
 def test_no_xid(cluster: Cluster, facts: Facts) -> None:
     """Since they booted the kernels of machines with GPUs have told of no error of a GPU."""
@@ -94,7 +94,7 @@ def test_gpus_multiply(cluster: Cluster, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("INF-24")
-@pytest.mark.requires("kernel.own")
+@pytest.mark.requires("kernel.own", "dkms")
 @pytest.mark.reads(DKMS, KERNEL)
 def test_module_is_built(cluster: Cluster, facts: Facts) -> None:
     """DKMS has NVIDIA's module installed for the kernel that runs."""

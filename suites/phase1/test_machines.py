@@ -163,6 +163,7 @@ def only_carried(network: Network, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("INF-04")
+@pytest.mark.requires("network")
 @pytest.mark.reads(INTERFACES)
 def test_addresses(cluster: Cluster, facts: Facts) -> None:
     """Each machine holds the address that is configured for it, and nobody else's."""

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 
 @pytest.mark.check("INF-07")
+@pytest.mark.requires("network")
 @pytest.mark.reads(HOSTNAME, HOSTS)
 def test_names(cluster: Cluster, facts: Facts) -> None:
     """Each machine calls itself as the YAML does, and no two /etc/hosts say different things of a machine."""
@@ -47,6 +48,7 @@ def test_names(cluster: Cluster, facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-08")
+@pytest.mark.requires("machines.several")
 @pytest.mark.reads(INTERFACES)
 def test_mesh(cluster: Cluster, facts: Facts, evidence: Evidence, measure: Measurements) -> None:
     """From every machine to every other: no echo is lost, declared TCP ports open, full packets come through whole."""
@@ -70,7 +72,7 @@ def mtu_of(interfaces: tuple[Interface, ...], address: str) -> int:
 
 
 @pytest.mark.check("INF-08")
-@pytest.mark.requires("network.throughput")
+@pytest.mark.requires("network.throughput", "machines.several")
 @pytest.mark.exclusive
 def test_throughput(cluster: Cluster, facts: Facts, evidence: Evidence, measure: Measurements) -> None:
     """Each machine sends to its neighbours, and hears from them, a good part of what the path can carry.
@@ -100,6 +102,7 @@ def ends(of: Mapping[str, T], link: Pair) -> list[T]:
 
 
 @pytest.mark.check("INF-09")
+@pytest.mark.requires("network")
 def test_resolution(cluster: Cluster, facts: Facts) -> None:
     """Every machine resolves the name of every machine to its address, and the external names that are declared."""
     outside = cluster.config.outside

@@ -20,6 +20,7 @@ from ._system import drifted, kernel_demand, profile, too_old
 
 
 @pytest.mark.check("INF-10")
+@pytest.mark.requires("machines.several")
 def test_clocks(cluster: Cluster, evidence: Evidence, measure: Measurements) -> None:
     """All machines, asked at the same moment, tell the same time."""
     clocks = cluster.all.map(lambda node: clock(node, evidence)).values()
@@ -32,6 +33,7 @@ def test_clocks(cluster: Cluster, evidence: Evidence, measure: Measurements) -> 
 
 
 @pytest.mark.check("INF-11")
+@pytest.mark.requires("os.declared")
 @pytest.mark.reads(SYSTEM)
 def test_operating_system(facts: Facts) -> None:
     """Every machine runs the Debian that configs/versions.yaml declares."""
@@ -42,7 +44,7 @@ def test_operating_system(facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-11")
-@pytest.mark.requires("kernel.own")
+@pytest.mark.requires("kernel.own", "os.declared")
 @pytest.mark.reads(KERNEL, PACKAGES, MODULES)
 def test_kernels(facts: Facts) -> None:
     """All machines run the same kernel, no older than declared, and have its headers where modules are built."""
@@ -71,6 +73,7 @@ def test_packages(bringup: Bringup, cluster: Cluster, facts: Facts, evidence: Ev
 
 
 @pytest.mark.check("INF-13")
+@pytest.mark.requires("systemd")
 @pytest.mark.reads(STATE, FAILED)
 def test_systemd(facts: Facts) -> None:
     """The state of systemd is running on every machine, and no unit has failed."""
@@ -92,7 +95,7 @@ def test_space(facts: Facts, measure: Measurements) -> None:
 
 
 @pytest.mark.check("INF-15")
-@pytest.mark.requires("kernel.own")
+@pytest.mark.requires("kernel.own", "root")
 @pytest.mark.reads(KERNEL_LOG)
 def test_kernel_log(facts: Facts) -> None:
     """Since it booted no machine's kernel has told of an oops, a hung task, an I/O error or memory that ran out."""
@@ -104,6 +107,7 @@ def test_kernel_log(facts: Facts) -> None:
 
 
 @pytest.mark.check("INF-43")
+@pytest.mark.requires("ports.declared")
 @pytest.mark.exclusive  # a job may listen on what it likes
 def test_listening(cluster: Cluster, evidence: Evidence) -> None:
     """What others can reach of an idle machine is declared for its roles; what only it can reach does not matter."""

@@ -37,6 +37,7 @@ def test_capacity(storage: Storage, evidence: Evidence, measure: Measurements) -
 
 
 @pytest.mark.check("STO-15")
+@pytest.mark.requires("machines.several")
 def test_integrity(storage: Storage, scratch: str, evidence: Evidence, measure: Measurements, limits: Limits) -> None:
     """Random data written on one node has the same SHA-256 on each other node."""
     writer, *readers = storage.cluster.on("compute").names + storage.cluster.on("controller").names

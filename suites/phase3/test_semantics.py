@@ -93,6 +93,7 @@ def test_file_operations(storage: Storage, scratch: str, evidence: Evidence) -> 
 
 
 @pytest.mark.check("STO-13")
+@pytest.mark.requires("machines.several")
 def test_coherence(storage: Storage, scratch: str, evidence: Evidence, culprit: Culprit, measure: Measurements) -> None:
     """What one node creates, appends, replaces, cuts short and removes, each other node sees at once."""
     names = storage.cluster.all.names
@@ -170,6 +171,7 @@ def await_sight(reader: Node, path: str, wanted: str) -> tuple[float, str]:
 
 
 @pytest.mark.check("STO-14")
+@pytest.mark.requires("machines.several")
 @pytest.mark.parametrize("what", list(TIMES))
 def test_together(storage: Storage, scratch: str, evidence: Evidence, what: str) -> None:
     """All nodes at once append records to one file, or count one number up under a lock, and nothing is lost."""
@@ -242,6 +244,7 @@ def switched(node: Node, kind: str, evidence: Evidence) -> bool:
 
 
 @pytest.mark.check("STO-34")
+@pytest.mark.requires("storage.tree")
 @pytest.mark.parametrize("name", list(FOLDERS))
 def test_folders(storage: Storage, evidence: Evidence, name: str) -> None:
     """The folder that jobs and tools rely on is there on every node, with the right mode and group."""

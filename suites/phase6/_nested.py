@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.models import ClusterConfig, Storage
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.errors import AiHowError, HostError
 from pytest_ai_how.lease import reap
@@ -77,10 +77,11 @@ class Nested:
 def profiles(config: ClusterConfig, driver: Driver, run_id: str) -> list[Profile]:
     """The profile with one GPU, then those with less."""
     name = f"nested-{run_id[-4:]}"
-    gpu, containers = {"gpu", "gpu.real", "gpu.pair"}, {"apptainer", "image.mpi", "image.pytorch", "image.oumi"}
-    storage = {"shared-storage", "storage.raw", "storage.baseline"}
-    if driver.name == "ssh":
-        same = config.model_copy(update={"name": name})
+    gpu = {"gpu", "gpu.real", "gpu.pair"}
+    containers = {"apptainer", "pytorch", "image.mpi", "image.pytorch", "image.oumi"}
+    storage = {"shared-storage", "storage.raw", "storage.tree", "storage.baseline"}
+    if not config.is_ours:
+        same = config.model_copy(update={"name": name, "storage": _beside(config, name)})
         return [
             Profile("as it is", same),
             *(
@@ -97,6 +98,12 @@ def profiles(config: ClusterConfig, driver: Driver, run_id: str) -> list[Profile
         Profile("no gpu no containers", fewer, frozenset(gpu | containers)),
         Profile("no storage either", least, frozenset(gpu | containers | storage)),
     ]
+
+
+def _beside(config: ClusterConfig, name: str) -> Storage:
+    """The storage of a run beside this one, which has a scratch folder already."""
+    storage = config.storage
+    return storage.model_copy(update={"mount": f"{storage.mount}-{name}"}) if storage.kind == "scratch" else storage
 
 
 def free(make: Callable[[str], ClusterConfig], driver: Driver, first: int, name: str) -> ClusterConfig:

@@ -70,6 +70,7 @@ def test_from_nothing_to_all_green(first_run: NestedRun, evidence: Evidence, mea
 
 
 @pytest.mark.check("E2E-18")
+@pytest.mark.requires("slurm")
 @pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_two_runs_say_the_same(nested: Nested, evidence: Evidence) -> None:
@@ -108,6 +109,7 @@ def test_the_host_is_as_before(nested: Nested, evidence: Evidence, measure: Meas
 
 
 @pytest.mark.check("E2E-20")
+@pytest.mark.requires("slurm")
 @pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_reports_carry_what_they_must(first_run: NestedRun, evidence: Evidence) -> None:
@@ -125,6 +127,7 @@ def test_reports_carry_what_they_must(first_run: NestedRun, evidence: Evidence) 
 
 
 @pytest.mark.check("E2E-22")
+@pytest.mark.requires("slurm")
 @pytest.mark.uses("storage")
 @pytest.mark.xdist_group("TASK-044")
 def test_degraded_profiles(nested: Nested, evidence: Evidence) -> None:

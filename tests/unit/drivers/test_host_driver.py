@@ -118,7 +118,6 @@ def test_what_the_machine_lacks_is_absent_by_name(monkeypatch: pytest.MonkeyPatc
     assert HostDriver().facts().absent == {
         "owned": "the machine is not ours",
         "dkms": "dkms is not installed on this machine",
-        "fio": "fio is not installed on this machine",
         "systemd": "systemd does not run this machine",
         "root": "we are not root on this machine, and sudo asks for a password",
     }

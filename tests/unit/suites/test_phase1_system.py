@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_ai_how.listening import parse_ss
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport import LocalTransport
 from suites.phase1 import _clocks
 from suites.phase1 import _facts as read
 from suites.phase1 import test_system as system
@@ -206,6 +208,28 @@ def test_a_job_at_its_limit_is_no_trouble() -> None:
 def test_a_log_that_is_empty_is_no_verdict() -> None:
     with pytest.raises(FactError, match=r"^node01: the kernel's log is not known: .* said 'nothing' \(it is empty\)"):
         system.test_kernel_log(facts(node01={read.KERNEL_LOG: "\n"}))
+
+
+@pytest.mark.parametrize(
+    ("journalctl", "dmesg", "told"),
+    [
+        ("echo of the journal", "echo of the buffer", (0, "of the journal")),
+        ("exit 1", "echo of the buffer", (0, "of the buffer")),  # -- No entries --
+        ("exit 0", "echo of the buffer", (0, "of the buffer")),
+        ("", "echo of the buffer", (0, "of the buffer")),  # not installed
+        ("exit 1", "echo not permitted >&2; exit 1", (1, "")),
+    ],
+)
+def test_the_kernels_log_is_that_of_the_journal_or_of_the_kernel(
+    tmp_path: Path, journalctl: str, dmesg: str, told: tuple[int, str]
+) -> None:
+    for name, script in (("journalctl", journalctl), ("dmesg", dmesg)):
+        if script:
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+    path = {"PATH": str(tmp_path)}
+    said = LocalTransport("node01", path).execute(("/bin/sh", "-c", read._KERNEL_LOG), timeout=5)
+    assert (said.returncode, said.stdout.strip()) == told
 
 
 # INF-43

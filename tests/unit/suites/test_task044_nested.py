@@ -63,7 +63,7 @@ def test_profiles_lack_what_they_say_and_nothing_else() -> None:
     assert len({one.config.name for one in (whole, fewer, least)}) == 1
     before = declared_absent(whole.config).keys() - {"virtiofs"}
     absent = {"gpu.real", "gpu.pair", "gpu.passthrough", "beegfs", "hypervisor", "cloud", "cpus.several"}
-    absent |= {"image.mpi", "image.pytorch", "image.oumi"}
+    absent |= {"pytorch", "image.mpi", "image.pytorch", "image.oumi"}
     assert before == absent | {"grafana", "dcgm"}
     for one in (fewer, least):
         assert declared_absent(one.config).keys() - before == one.lacks - before | {"virtiofs"} - before
@@ -101,6 +101,13 @@ def test_machines_that_exist_are_used_as_they_are() -> None:
     assert [one.config.nodes for one in fewer] == [config.nodes] * len(fewer)
     assert all(one.lacks <= declared_absent(one.config).keys() for one in fewer)
     assert host.checked == []
+
+
+def test_the_run_around_it_keeps_its_scratch_folder() -> None:
+    config = load_config("host", environ={})
+    whole, *fewer = _nested.profiles(config, Host("host"), RUN)
+    assert config.storage.mount == "/var/tmp/ai-how"
+    assert {one.config.storage.mount for one in (whole, *fewer)} == {"/var/tmp/ai-how-nested-a1b2"}
 
 
 def test_the_selected_checks_are_written_and_break_nothing() -> None:
