@@ -17,7 +17,8 @@ from pytest_ai_how.explain import explain
 from pytest_ai_how.marked import Mistake, nearest, read_text, read_yaml, shown
 
 # A closed set, compared as written: nothing is converted, so nothing is converted wrongly.
-Unit = Literal["MiB/s", "ops/s", "jobs/s", "samples/s", "s", "ms", "%", "fraction", "count", "bytes", "MiB", "GiB"]
+Rate = Literal["MiB/s", "GB/s", "TFLOP/s", "ops/s", "jobs/s", "samples/s"]
+Unit = Literal[Rate, "s", "ms", "%", "fraction", "count", "bytes", "MiB", "GiB"]
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*([.][a-z0-9_]+)+$", max_length=100)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Outcome = Literal["pass", "fail", "invalid", "recorded"]

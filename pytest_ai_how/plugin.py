@@ -26,7 +26,7 @@ pytest_plugins = [
             "monitoring",
             "images",
         ),
-        *("launcher", "scale", "facts", "evidence", "measure", "culprit", "run"),
+        *("launcher", "pytorch", "scale", "facts", "evidence", "measure", "culprit", "run"),
     )
 ]
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.launch.direct import DirectLauncher
 
 
 def direct(cluster: Cluster, run_id: str, *, nv: bool = False) -> DirectLauncher:
     """Jobs on the first compute node, in a folder of this run: on the shared storage, or the job user's home."""
     storage, node = cluster.config.storage, cluster.on("compute")[0]
+    if cluster.config.launcher == "direct":
+        # The machine is somebody's, and whoever runs us is who works there: no account is looked for, nothing is left.
+        if storage.kind == "none":
+            raise AiHowError(
+                cluster.name,
+                "has no folder for jobs: storage.kind is none",
+                cure="say storage: {kind: scratch, mount: /var/tmp/ai-how}",
+            )
+        return DirectLauncher(node, f"{storage.mount}/jobs/{run_id}", nv=nv)
     # Whoever logs in may be the job user; then nobody else need be become, for which one would have to be root.
     name = cluster.config.user
     user = None if node.run("id", "-un").stdout.strip() == name else name

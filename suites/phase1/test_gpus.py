@@ -7,16 +7,21 @@ import json
 import pytest
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.report.measurements import Measurements
 
 from ._facts import KERNEL, KERNEL_LOG
 from ._gpus import CARDS, DKMS, LOADED, SMI, gemm, installed_for, planned, with_gpus, xids
+from ._rates import Card, Rates, known_cards, program, rates
 
 pytestmark = pytest.mark.requires("gpu.real")
 #: Seconds for a small product on each GPU; the first call of a driver that nobody uses takes ten of them.
 WITHIN = 120.0
+#: Seconds for measuring all GPUs of a machine one after the other; the first import of PyTorch may take twenty of them.
+RATES_WITHIN = 300.0
 
 
 def having(cluster: Cluster) -> tuple[Node, ...]:
@@ -91,6 +96,38 @@ def test_gpus_multiply(cluster: Cluster, evidence: Evidence) -> None:
         assert not wrong, (
             f"{node.name}: {wrong[0]['name']} at {wrong[0]['bus']} got {wrong[0]['wrong']} elements of a product wrong"
         )
+
+
+@pytest.mark.check("INF-23")
+@pytest.mark.requires("pytorch")
+@pytest.mark.exclusive
+def test_gpus_are_as_fast_as_their_kind(
+    cluster: Cluster, pytorch: Runtime, evidence: Evidence, measure: Measurements
+) -> None:
+    """Each GPU moves memory and multiplies at a good part of what its maker says that it can at most.
+
+    What configs/cards.yaml does not know is measured and recorded all the same.
+    """
+    cards, user = known_cards(), cluster.config.user if pytorch.image else None
+    for node in having(cluster):
+        told = node.run(*pytorch.argv("-", gpus=True), input=program(), check=False, timeout=RATES_WITHIN, user=user)
+        evidence.result(told)
+        found, wanted = rates(told), len(planned(node.config))
+        assert len(found) == wanted, f"{node.name}: PyTorch sees {len(found)} GPUs, configured {wanted}"
+        for gpu in found:
+            where = f"{node.name}: {gpu.label}"
+            assert not gpu.wrong, f"{where}: got {gpu.wrong} elements of a product in {gpu.type} wrong"
+            judged(measure, gpu, cards.get(gpu.name), where)
+
+
+def judged(measure: Measurements, gpu: Rates, card: Card | None, where: str) -> None:
+    """Record what a GPU did, by what its card can do at most; one that nobody knows is judged by nothing."""
+    for part, value, unit in (("memory", gpu.memory, "GB/s"), ("matrix", gpu.matrix, "TFLOP/s")):
+        if card is None:
+            measure(f"gpu.{part}.unrated", value, unit, node=where, samples=gpu.samples)
+        else:
+            measure.ceiling(f"gpu.{part}.ceiling", getattr(card, part), unit, node=where)
+            measure(f"gpu.{part}", value, unit, node=where, samples=gpu.samples)
 
 
 @pytest.mark.check("INF-24")

@@ -11,14 +11,20 @@ import pytest
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import Gpus
+from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.facts import Readings
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded, Measurements
 from pytest_ai_how.shell import Result
 from suites.phase1 import _facts as read
 from suites.phase1 import _gpus
 from suites.phase1 import test_gpus as gpus
+from suites.phase1._rates import known_cards
 from tests.fakes import Script, fake_cluster
+
+from .phase1_fakes import measure
 
 CARD = "0000:00:06.0 0x10de 0x2330 nvidia\n"
 SMI = "0, NVIDIA H100 80GB HBM3, 00000000:00:06.0, 580.159.04, 81559\n"
@@ -113,6 +119,67 @@ def test_a_gpu_that_multiplies_wrong() -> None:
         check(product(count=0))
     with pytest.raises(AssertionError, match=r"^node02: the product on its GPUs ended with 1: cuInit: unknown error"):
         check(Result((), 1, stderr="cuInit: unknown error (999)\n"))
+
+
+def did(**more: object) -> str:
+    """What an H200 of a borrowed machine said of itself (PyTorch 2.11.0), and what differs."""
+    one = {"name": "NVIDIA H200", "number": 0, "memory": 4296.1, "matrix": 788.4, "wrong": 0, "samples": 20}
+    return json.dumps({"torch": "2.11.0+cu130", "devices": [{**one, "type": "bfloat16", **more}]})
+
+
+@pytest.mark.seen_to_fail("INF-23")
+def test_a_gpu_that_is_slow() -> None:
+    def check(answer: str | Result) -> Measurements:
+        seen = measure()
+        nodes = cluster({"node01": {"/venv/python": did()}, "node02": {"/venv/python": answer}})
+        gpus.test_gpus_are_as_fast_as_their_kind(nodes, Runtime("/venv/python"), Evidence(), seen)
+        return seen
+
+    figures = {(one.metric, one.node): one for one in check(did()).items}
+    found = figures["gpu.memory", "node02: GPU 0, NVIDIA H200"]
+    assert (found.value, found.unit, found.ceiling, round(found.fraction or 0, 3)) == (4296.1, "GB/s", 4800, 0.895)
+    assert figures["gpu.matrix", "node02: GPU 0, NVIDIA H200"].ceiling == 989
+    with pytest.raises(
+        LimitExceeded, match=r"^node02: GPU 0, NVIDIA H200: gpu\.memory is 3300 GB/s, expected at least"
+    ):
+        check(did(memory=3300.0))
+    with pytest.raises(
+        LimitExceeded, match=r"^node02: GPU 0, NVIDIA H200: gpu\.matrix is 400 TFLOP/s, expected at lea"
+    ):
+        check(did(matrix=400.0))
+    with pytest.raises(InvalidMeasurement, match="above the physical limit"):
+        check(did(matrix=1979.0))
+    with pytest.raises(
+        AssertionError, match=r"^node02: GPU 0, NVIDIA H200: got 3 elements of a product in bfloat16 wr"
+    ):
+        check(did(wrong=3))
+    with pytest.raises(AssertionError, match=r"^node02: PyTorch sees 0 GPUs, configured 1"):
+        check(json.dumps({"torch": "2.11.0+cpu", "devices": []}))
+    with pytest.raises(AssertionError, match=r"^node02: measuring its GPUs ended with 1: RuntimeError: CUDA error"):
+        check(Result((), 1, stderr="Traceback\nRuntimeError: CUDA error: unspecified launch failure\n"))
+    with pytest.raises(AiHowError, match=r"^node02: measuring its GPUs said 'hello'"):
+        check("hello")
+
+
+def test_a_card_that_nobody_knows_is_recorded() -> None:
+    seen = measure()
+    name = "NVIDIA GeForce RTX 3060"
+    nodes = cluster({"*": {"/venv/python": did(name=name, memory=3.0, matrix=1.0)}})
+    gpus.test_gpus_are_as_fast_as_their_kind(nodes, Runtime("/venv/python"), Evidence(), seen)
+    assert [(one.metric, one.node, one.verdict) for one in seen.items][:2] == [
+        ("gpu.memory.unrated", f"node01: GPU 0, {name}", "recorded"),
+        ("gpu.matrix.unrated", f"node01: GPU 0, {name}", "recorded"),
+    ]
+
+
+def test_every_known_card_has_its_source() -> None:
+    cards = known_cards()
+    assert {"NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA A100-SXM4-80GB", "NVIDIA L40S"} <= cards.keys()
+    for name, card in cards.items():
+        assert name.startswith("NVIDIA ")
+        assert 100 < card.memory < 10_000, name
+        assert 50 < card.matrix < 5_000, name
+        assert "data sheet" in card.source or "white paper" in card.source, name
 
 
 @pytest.mark.seen_to_fail("INF-24")
