@@ -185,7 +185,7 @@ class Bringup:
         return {}
 
     def _reach_machines(self) -> dict[str, str]:
-        self.progress.say(self.config.name, "waiting for ssh")
+        self.progress.say(self.config.name, "asking this machine" if self.driver.name == "host" else "waiting for ssh")
         deadline = Deadline(SSH_WITHIN * self._pace)
         nodes = self._current()[0].nodes
         ended = self._side_by_side(lambda node: self._reach(node, deadline), nodes)
