@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(words).parse_args(words)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return run(args)
+        status = run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        # Else Python would try once more when it ends, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -45,8 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write("\n".join([str(error), *getattr(error, "__notes__", ())]) + "\n")
         return 1
+    else:
+        return status
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of our standard output is gone: poll(2) has POLLERR for a pipe without one."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poller.poll(0))
 
 
 def run(args: argparse.Namespace) -> int:

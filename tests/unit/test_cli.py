@@ -270,3 +270,28 @@ def test_exec_shows_each_node_and_ends_with_the_worst_status(
 
 def test_a_signal_is_shown_as_a_shell_does() -> None:
     assert [look.worst(code) for code in (0, 3, -9)] == [0, 3, 137]
+
+
+# a reader that has seen enough
+
+
+@pytest.mark.parametrize("words", [("status",), ("images", "list")], ids=" ".join)
+def test_a_reader_that_is_gone_is_no_error(words: tuple[str, ...], kept: Lease) -> None:
+    """As of other tools that SIGPIPE ends: nothing is said, and the status is 141."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "pytest_ai_how", *words]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: object) -> int:
+        raise BrokenPipeError("of another process")
+
+    monkeypatch.setattr("pytest_ai_how.cli.parser.run", broken)
+    with open(os.devnull, "w") as null:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", null)
+        with pytest.raises(BrokenPipeError, match="of another process"):
+            main(["status"])
