@@ -23,11 +23,6 @@ HPC, CLOUD = load_configs("workstation", environ={})
 ALL = [config for name in config_names() for config in load_configs(name, environ={})]
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 def plain(config: ClusterConfig = LOCAL[0]) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
@@ -121,10 +116,10 @@ def test_a_mistake_that_is_told_without_its_place(really: phase0.Asked, evidence
 
 
 @pytest.mark.seen_to_fail("PRV-02")
-def test_refusing_everything_is_no_pass(really: phase0.Asked, evidence: Evidence) -> None:
+def test_refusing_everything_is_no_pass(really: phase0.Asked, no_evidence: Evidence) -> None:
     values = {**plain(), "name": "Not Sound"}
     with pytest.raises(AssertionError, match="the sound configuration is refused as well, so nothing is told"):
-        phase0.test_broken_configurations_are_refused(values, really, evidence)
+        phase0.test_broken_configurations_are_refused(values, really, no_evidence)
 
 
 def test_every_break_breaks_one_thing(really: phase0.Asked) -> None:

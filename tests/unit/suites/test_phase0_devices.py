@@ -13,12 +13,6 @@ from suites.phase0 import test_devices as phase0
 from tests.sysfs import build
 from tests.unit.pci.samples import AUDIO_1, AUDIO_7, GPU_1, GPU_7, cluster, node
 
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 HPC, CLOUD = load_configs("workstation", environ={})
 
 
@@ -68,11 +62,11 @@ def test_a_device_that_can_not_be_given(
 
 
 @pytest.mark.seen_to_fail("PRV-07", "PRV-08")
-def test_no_device_is_no_pass(tmp_path: Path, evidence: Evidence) -> None:
+def test_no_device_is_no_pass(tmp_path: Path, no_evidence: Evidence) -> None:
     with pytest.raises(AssertionError, match="hpc: no machine is given a device; nothing was put to the test"):
-        phase0.test_devices_can_be_given(cluster(), build(tmp_path, "workstation").read(), evidence)
+        phase0.test_devices_can_be_given(cluster(), build(tmp_path, "workstation").read(), no_evidence)
     with pytest.raises(AssertionError, match="no machine of any cluster is given a device; nothing was put"):
-        phase0.test_one_owner_that_starts((cluster(),), evidence)
+        phase0.test_one_owner_that_starts((cluster(),), no_evidence)
 
 
 @pytest.mark.seen_to_fail("PRV-08")

@@ -34,11 +34,6 @@ HOST = Host(12, MEMINFO, Path("/var"), 2**40, MODULES, "uid=0(root) gid=0(root) 
 ABLE = Able(HostFacts("libvirt", ("machines run by KVM",)), up=False, refusals=())
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 def able(host: Host = HOST, what: Able = ABLE, evidence: Evidence | None = None) -> Measurements:
     measure = Measurements(load_limits("local"))
     phase0.test_host_can_make_the_machines(VM, host, what, evidence or Evidence(), measure)
@@ -139,10 +134,10 @@ def test_another_hypervisor_in_the_way() -> None:
 
 
 @pytest.mark.seen_to_fail("PRV-06")
-def test_no_machine_is_no_pass(evidence: Evidence) -> None:
+def test_no_machine_is_no_pass(no_evidence: Evidence) -> None:
     config = VM.model_copy(update={"nodes": tuple(one.model_copy(update={"auto_start": False}) for one in VM.nodes)})
     with pytest.raises(AssertionError, match="vm: no machine starts by itself; nothing was put to the test"):
-        phase0.test_host_can_make_the_machines(config, HOST, ABLE, evidence, Measurements(load_limits("local")))
+        phase0.test_host_can_make_the_machines(config, HOST, ABLE, no_evidence, Measurements(load_limits("local")))
 
 
 def test_a_version_that_is_not_told() -> None:
@@ -185,10 +180,10 @@ def test_halves_of_two_pairs(keys: Keys, evidence: Evidence) -> None:
 
 
 @pytest.mark.seen_to_fail("PRV-11")
-def test_no_key_at_all(keys: Keys, evidence: Evidence) -> None:
+def test_no_key_at_all(keys: Keys, no_evidence: Evidence) -> None:
     keys.private.write_text("rubbish\n")
     with pytest.raises(AssertionError, match="id_ed25519: can't be read as a private key: "):
-        phase0.test_key_pair_opens_the_machines(keys, OPEN, evidence)
+        phase0.test_key_pair_opens_the_machines(keys, OPEN, no_evidence)
 
 
 @pytest.mark.seen_to_fail("PRV-11")

@@ -12,7 +12,6 @@ from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.image.disk import DiskFacts
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Image, Store, describe
-from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from suites.phase0 import _images
@@ -21,16 +20,6 @@ from suites.phase0._images import Presence, Provenance, presences, provenance
 
 SOUND = DiskFacts("qcow2", 4 * 2**30, 10, 0, 0, 0)
 RELEASE = "6.12.117+deb13-cloud-amd64"
-
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
 
 
 def image(kind: str = "tree", mib: int = 500, name: str = "node") -> Image:

@@ -25,11 +25,6 @@ DATA = Path(__file__).parents[2] / "data" / "provisioning"
 SHIPPED = [config for name in ("local", "vm", "beegfs", "workstation") for config in load_configs(name, environ={})]
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 @pytest.fixture(autouse=True)
 def no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is built here."""
@@ -75,22 +70,22 @@ def test_what_ships_passes(evidence: Evidence) -> None:
         ("twice", "twice/roles/top/files/etc/motd:1: /etc/motd comes from two roles, 'base' and 'top'"),
     ],
 )
-def test_a_role_that_can_not_be_read(name: str, said: str, evidence: Evidence) -> None:
+def test_a_role_that_can_not_be_read(name: str, said: str) -> None:
     with pytest.raises(AssertionError) as caught:
-        phase0.test_roles_can_be_read(catalogued(world(name)), evidence)
+        phase0.test_roles_can_be_read(catalogued(world(name)), Evidence())
     assert f"{DATA}/{said}" in str(caught.value)
 
 
 @pytest.mark.seen_to_fail("INF-39")
-def test_a_role_without_an_image_is_read_too(tmp_path: Path, evidence: Evidence) -> None:
+def test_a_role_without_an_image_is_read_too(tmp_path: Path, no_evidence: Evidence) -> None:
     for path, text in {"roles/left/role.yaml": "packages: [fio]\n", "images/.keep": ""}.items():
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(text)
     with pytest.raises(AssertionError, match=r"roles/left/role\.yaml:1: description: "):
-        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), evidence)
+        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), no_evidence)
     (tmp_path / "roles/left/role.yaml").unlink()
     with pytest.raises(AssertionError, match="provisioning/images: no image is declared; nothing was put to the test"):
-        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), evidence)
+        phase0.test_roles_can_be_read(catalogued(Source(tmp_path, DATA / "versions.yaml")), no_evidence)
 
 
 @pytest.mark.seen_to_fail("INF-39")
@@ -114,14 +109,14 @@ def test_packages_from_elsewhere_are_said_to_be(evidence: Evidence) -> None:
 
 
 @pytest.mark.seen_to_fail("INF-39")
-def test_a_template_that_uses_a_name_that_nobody_gives(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_uses_a_name_that_nobody_gives(no_evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
     def undefined(config: ClusterConfig) -> dict[str, str]:
         jinja2.Environment(undefined=jinja2.StrictUndefined).from_string("{{ nodse }}").render(nodes=config.nodes)
         return {}
 
     monkeypatch.setattr(phase0, "rendered", undefined)
     with pytest.raises(AssertionError, match="local: a template does not render: 'nodse' is undefined"):
-        phase0.test_templates_render(SHIPPED, evidence)
+        phase0.test_templates_render(SHIPPED, no_evidence)
 
 
 @pytest.mark.seen_to_fail("INF-39")
@@ -133,14 +128,12 @@ def test_a_template_that_uses_a_name_that_nobody_gives(evidence: Evidence, monke
         ({}, "local: nothing is rendered for its machines"),
     ],
 )
-def test_what_is_rendered_badly(
-    made: dict[str, str], said: str, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_rendered_badly(made: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phase0, "rendered", lambda _: made)
     with pytest.raises(AssertionError, match=said):
-        phase0.test_templates_render([load_config("local", environ={})], evidence)
+        phase0.test_templates_render([load_config("local", environ={})], Evidence())
     with pytest.raises(AssertionError, match="no configuration that ships has machines of ours; nothing was put"):
-        phase0.test_templates_render([], evidence)
+        phase0.test_templates_render([], Evidence())
 
 
 @pytest.mark.seen_to_fail("INF-39")

@@ -124,11 +124,6 @@ def bench(folder: Path, guest: Guest | None = None, *, read_only: bool = False, 
     return Bench(guest, Libvirt([plan], lenient), cluster)
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 def test_a_sound_directory_passes_and_leaves_nothing(tmp_path: Path, evidence: Evidence) -> None:
     bench(tmp_path).check(evidence)
     assert evidence.samples > 3
@@ -169,12 +164,12 @@ def test_a_read_only_directory_that_can_be_written(tmp_path: Path, evidence: Evi
 
 
 @pytest.mark.seen_to_fail("INF-25", "INF-26")
-def test_no_directory_at_all_proves_nothing(tmp_path: Path, evidence: Evidence) -> None:
+def test_no_directory_at_all_proves_nothing(tmp_path: Path, no_evidence: Evidence) -> None:
     made = bench(tmp_path)
     made.driver.plan = ()
     for check in (made.check, made.reboot):
         with pytest.raises(AssertionError, match="^cluster 'local': no directory of this host is mounted anywhere"):
-            check(evidence)
+            check(no_evidence)
 
 
 @pytest.mark.seen_to_fail("INF-26")
@@ -219,7 +214,7 @@ def test_a_machine_that_was_not_booted_anew(tmp_path: Path, evidence: Evidence) 
         made.reboot(evidence)
 
 
-def test_containers_have_no_directories_to_tell(tmp_path: Path, evidence: Evidence) -> None:
+def test_containers_have_no_directories_to_tell(tmp_path: Path, no_evidence: Evidence) -> None:
     made = bench(tmp_path)
     with pytest.raises(AiHowError, match="driver pretended can't tell which directories its machines mount"):
-        virtiofs.test_mounts(type("B", (), {"driver": Switchboard({})})(), made.cluster, evidence)
+        virtiofs.test_mounts(type("B", (), {"driver": Switchboard({})})(), made.cluster, no_evidence)

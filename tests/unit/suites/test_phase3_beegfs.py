@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -30,13 +30,6 @@ from tests.unit.services.beegfs.sample import (
 from .phase3_fakes import Rule, Rules, says
 
 Check = Callable[[BeeGfs, Evidence], None]
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def packages(version: str = "20:7.4.7") -> str:

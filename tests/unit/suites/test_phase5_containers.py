@@ -6,7 +6,6 @@ No machine of ours has two GPUs that compute: what is said of NCCL is what gloo 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ STORE = Result(
     (), 1, "", "torch.distributed.DistNetworkError: The client socket has timed out after 120000ms while trying to "
     "connect to (node01, 12056).\nsrun: error: node02: task 1: Exited with exit code 1\n",
 )  # fmt: skip
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def all_of(*edits: Edit) -> Edit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,13 +24,6 @@ from tests.unit.suites.task042_fakes import new_measure
 
 LISTED = "MPI plugin types are...\n\tnone\n\tpmix\n\tcray_shasta\n\tpmi2\nspecific pmix plugin versions available: v5"
 SETTINGS = "MpiDefault              = pmix\nSchedulerType           = sched/backfill"
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def plugins(evidence: Evidence, *, listed: Any = LISTED, settings: str = SETTINGS) -> None:

@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,6 @@ from tests.unit.suites.phase5_fakes import slurm
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 
 SETTINGS = "MpiParams               = ports=12000-12499\nSrunPortRange           = 12500-12999\nSchedulerType = x"
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 # reaching the range

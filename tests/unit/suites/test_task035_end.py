@@ -6,23 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from suites.phase4 import test_task035_end as task035
 from suites.phase4._small import OFF, ON
 
 from .task035_fakes import ENTRIES, FACTS, HALF, HOST, end, failure, half, interrupted, said, stop
-
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
 
 
 @pytest.mark.seen_to_fail("PRV-15")

@@ -27,11 +27,6 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 def config() -> ClusterConfig:
     local = load_config("local")
     given = {"gpus": Gpus(kind="passthrough", count=1, devices=(GPU, AUDIO))}
@@ -87,12 +82,12 @@ def test_a_claim_that_follows_its_machine_is_well(evidence: Evidence) -> None:
 
 
 @pytest.mark.seen_to_fail("PRV-18", "PRV-19")
-def test_a_cluster_without_such_a_machine_proves_nothing(evidence: Evidence, tmp_path: Path) -> None:
+def test_a_cluster_without_such_a_machine_proves_nothing(no_evidence: Evidence, tmp_path: Path) -> None:
     bare = machines(Switchboard({}), load_config("local"))
     with pytest.raises(AssertionError, match="no machine that starts by itself is given a device"):
-        task035.test_claim_follows_the_machine(bare, evidence)
+        task035.test_claim_follows_the_machine(bare, no_evidence)
     with pytest.raises(AssertionError, match="no machine that starts by itself is given a device"):
-        task035.test_second_owner_refused(bare, evidence, tmp_path)
+        task035.test_second_owner_refused(bare, no_evidence, tmp_path)
 
 
 OWNED = Refusal(

@@ -14,7 +14,6 @@ from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.drivers.machines.reality import Shape, planned
 from pytest_ai_how.drivers.machines.render import File
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.limits import load_limits
 from pytest_ai_how.machines import Machines
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
@@ -29,16 +28,6 @@ from .task035_fakes import CLAIM, ENTRIES, FACTS, MACHINE, Told, again, bringup,
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
 
 
 NOTES = crowd().notes
@@ -181,9 +170,9 @@ def test_a_file_that_a_second_rendering_changes_is_red(evidence: Evidence, text:
 
 
 @pytest.mark.seen_to_fail("PRV-20")
-def test_a_rendering_of_nothing_is_red(evidence: Evidence) -> None:
+def test_a_rendering_of_nothing_is_red(no_evidence: Evidence) -> None:
     with pytest.raises(AssertionError, match="controller: nothing is rendered for it; nothing was compared"):
-        task035.test_converge_changes_nothing(holding(""), bringup(Told()), evidence)
+        task035.test_converge_changes_nothing(holding(""), bringup(Told()), no_evidence)
 
 
 def test_of_two_renderings_of_one_path_the_last_counts(evidence: Evidence) -> None:
@@ -229,9 +218,9 @@ def test_a_part_that_nobody_tells_is_red(evidence: Evidence) -> None:
         task035.test_plan_equals_reality(bringup(Told({name: Shape({}) for name in parts})), cluster, evidence)
 
 
-def test_a_driver_that_tells_nothing_is_no_failure_of_the_cluster(evidence: Evidence) -> None:
+def test_a_driver_that_tells_nothing_is_no_failure_of_the_cluster(no_evidence: Evidence) -> None:
     with pytest.raises(AiHowError, match="^driver pretended: does not tell what its machines are"):
-        task035.test_plan_equals_reality(bringup(Switchboard({})), fake_cluster({"*": {}}), evidence)
+        task035.test_plan_equals_reality(bringup(Switchboard({})), fake_cluster({"*": {}}), no_evidence)
 
 
 def test_a_good_note_is_a_process_and_a_machine() -> None:

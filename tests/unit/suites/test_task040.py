@@ -47,11 +47,6 @@ def registry(
     return Registry(fake_cluster(answers, files=files))
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 @pytest.mark.seen_to_fail("STO-30")
 @pytest.mark.parametrize(
     ("broken", "message"),

@@ -77,16 +77,6 @@ def storage(
 
 
 @pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
-
-
-@pytest.fixture
 def baseline(tmp_path: Path) -> Baseline:
     return Baseline(tmp_path / "storage.json", "now")
 
@@ -389,12 +379,12 @@ def test_scaling_over_three_nodes_is_measured_at_two(evidence: Evidence, measure
     ]
 
 
-def test_scaling_needs_two_nodes(evidence: Evidence, measure: Measurements) -> None:
+def test_scaling_needs_two_nodes(no_evidence: Evidence, measure: Measurements) -> None:
     cluster = storage({"seq-write": 240}).cluster
     config = cluster.config.model_copy(update={"nodes": cluster.config.nodes[:2]})
     alone = Storage(fake_cluster({}, config=config))
     with pytest.raises(AssertionError, match="^local: one compute node; scaling needs at least two"):
-        task041.test_scaling(alone, writing({"seq-write": 240}), SCRATCH, evidence, measure)
+        task041.test_scaling(alone, writing({"seq-write": 240}), SCRATCH, no_evidence, measure)
 
 
 def test_the_pair_in_the_middle_counts() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,14 +11,6 @@ from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
 from suites.phase6 import test_task042_confinement as checks
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, new_measure, nodes_json, trace_rules
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
-
 
 HOSTNAME: Rules = [("srun", ["node01\n", "node02\n"])]
 

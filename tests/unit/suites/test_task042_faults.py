@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
 
@@ -13,13 +12,6 @@ from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
 from suites.phase6 import _slurm_time_limit, test_task042_faults, test_task042_load
 from tests.unit.suites.task042_fakes import REFUSED, FakeJob, Rules, fake_slurm, new_measure, nodes_json, trace_rules
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, module: object, step: float) -> None:

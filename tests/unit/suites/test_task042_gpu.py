@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,13 +11,6 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
 from suites.phase6 import test_task042_gpu as checks
 from tests.unit.suites.task042_fakes import REFUSED, FakeJob, Rules, fake_slurm, nodes_json
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def devices(count: int) -> Rules:

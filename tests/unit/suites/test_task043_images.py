@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +23,6 @@ from tests.unit.suites.task043_fakes import BASE, GOOD, OTHER, failed, machines,
 
 TABLE = said("sif-list.txt")
 DAMAGED = "/mnt/shared/.ai-how-damaged-r1"
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def whole(broken: dict[str, Rules], evidence: Evidence, measure: Measurements | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -20,13 +20,6 @@ from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, new_meas
 from tests.unit.suites.task043_fakes import BASE, CATALOG, ROOT, failed, machines, runs, said, transport
 
 SRUN = "srun"
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def slurm(*first: Any, jobs: tuple[FakeJob, ...] = (), nodes: str = "") -> tuple[Slurm, Registry]:

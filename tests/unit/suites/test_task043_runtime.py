@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from tests.unit.suites.task042_fakes import Rules
 from tests.unit.suites.task043_fakes import facts, failed, installed, machines, runs, said, transport, with_file
 
 BUILT = said("buildcfg.txt")
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def changed(key: str, value: object, *words: str, node: str = "node02") -> dict[str, Rules]:

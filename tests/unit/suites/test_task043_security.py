@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +12,6 @@ from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.registry import Registry
 from suites.phase6 import test_task043_security as checks
 from tests.unit.suites.task043_fakes import failed, machines, runs, said
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def escalate(cluster: Cluster, evidence: Evidence) -> None:

@@ -12,7 +12,6 @@ import pytest
 from pytest_ai_how.catalogue import load_catalogue
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.allure import write_allure
 from pytest_ai_how.report.assemble import assemble, row_states, rows_of
 from pytest_ai_how.report.evidence import Evidence
@@ -82,16 +81,6 @@ def nested(first: NestedRun | None = None, second: NestedRun | None = None, fewe
     return Nested(first or run(), second or run(), (fewer or run(FEWER, lacks=frozenset({"gpu"})),))
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
-
-
 @pytest.mark.seen_to_fail("E2E-16")
 @pytest.mark.parametrize(
     ("results", "message"),
@@ -135,9 +124,9 @@ def test_runs_that_differ_are_red(evidence: Evidence, second: Sequence[CheckResu
 
 
 @pytest.mark.seen_to_fail("E2E-18")
-def test_two_runs_that_ran_nothing_are_red(evidence: Evidence) -> None:
+def test_two_runs_that_ran_nothing_are_red(no_evidence: Evidence) -> None:
     with pytest.raises(AssertionError, match="no check was executed; nothing to compare"):
-        task044.test_two_runs_say_the_same(nested(run(()), run(())), evidence)
+        task044.test_two_runs_say_the_same(nested(run(()), run(())), no_evidence)
 
 
 @pytest.mark.seen_to_fail("E2E-18")

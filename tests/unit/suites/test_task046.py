@@ -15,12 +15,6 @@ from pytest_ai_how.shell import Result
 from suites.phase4 import test_task046_packages as task046
 from suites.phase4._packages import INSTALLED, OS_RELEASE, WAYS, Outcome
 
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
 # What was said of a real root.
 SAID = {
     "of another version": "tiny image: ai-how-sample is 1.2.3, expected at least 9\n  do: point AI_HOW_MIRROR at",
@@ -79,11 +73,11 @@ def test_a_way_that_ends_badly(way: str, outcome: Outcome, said: str, evidence: 
 
 
 @pytest.mark.seen_to_fail("INF-41")
-def test_a_way_that_was_not_tried(evidence: Evidence) -> None:
+def test_a_way_that_was_not_tried(no_evidence: Evidence) -> None:
     with pytest.raises(
         AssertionError, match="localhost: 'already installed' was not tried; expected already installed"
     ):
-        task046.test_packages_come_in_order({}, evidence)
+        task046.test_packages_come_in_order({}, no_evidence)
 
 
 # machines
