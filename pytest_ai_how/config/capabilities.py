@@ -88,7 +88,10 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "slurm": (slurm is not None, no_slurm),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
         "diagnosis": (slurm is not None, no_slurm),
-        "pytorch": ("pytorch" in images if runtime else config.python is not None, "no image 'pytorch'" if runtime else "no python"),
+        "pytorch": (
+            "pytorch" in images if runtime else config.python is not None,
+            "no image 'pytorch'" if runtime else "no python",
+        ),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
         "gpu.pair": (
