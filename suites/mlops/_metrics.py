@@ -63,12 +63,17 @@ class Metrics(_Strict):
 
 
 class Rank(_Strict):
-    """One process in ``ranks.json``: digests of its parameters at first and after each epoch, samples of each epoch."""
+    """One process in ``ranks.json``: digests of its parameters at first and after each epoch, samples of each epoch.
+
+    ``endpoint`` is where torchrun met (host:port of the job), ``master`` where its processes did; empty of one alone.
+    """
 
     rank: Annotated[int, Field(ge=0)]
     node: str
     backend: str
     device: str
+    endpoint: str
+    master: str
     gpu: str
     initial: Digest
     parameters: tuple[Digest, ...]

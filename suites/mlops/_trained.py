@@ -91,6 +91,14 @@ class Trained:
             evidence.attach(f"{name}.svg", chart(f"{name}, {self.label}", "epoch", up, {name: points}), "image/svg+xml")
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A job one of whose processes was killed, and how many seconds later it was seen to have ended."""
+
+    ended: Ended
+    seconds: float
+
+
 def _rows(text: str) -> list[list[str]]:
     """Rows of nvidia-smi's CSV; of the last, which may be cut off, and of ``[N/A]`` nothing is taken."""
     rows = [line.split(", ") for line in text.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from pytest_ai_how.data.manifest import data_set
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Started, Task, completed, why
-from pytest_ai_how.launch.protocol import run
+from pytest_ai_how.launch.protocol import run as run_job
 from pytest_ai_how.launch.shared import Once
 
 from ._request import Request
-from ._trained import Trained, Work
+from ._trained import Killed, Trained, Work
 
 PAYLOADS = Path(__file__).parent / "payloads"
 #: Seconds beyond a job's time limit in which it must have ended: Slurm looks at limits twice a minute.
@@ -28,8 +29,11 @@ _COPY = 600.0
 _SMALL = 256
 # What starts one process for each GPU on each machine of a job; the launcher says where they meet.
 _TORCHRUN = (
+    '[ "$AI_HOW_NODE" = 0 ] && echo "meets: $AI_HOW_HEAD:$AI_HOW_PORT"\n'
     'exec python3 -m torch.distributed.run --nnodes="$AI_HOW_NODES" --rdzv-backend=c10d '
-    '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 "$@"'
+    '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 '
+    # Said outright: torchrun's own guess becomes a client of whoever else has taken its port, and waits for an answer.
+    '--rdzv-conf="is_host=$([ "$AI_HOW_NODE" = 0 ] && echo true || echo false)" "$@"'
 )
 
 
@@ -96,15 +100,20 @@ class Trainer:
         self.launcher.query("mv", "--", f"{path}.new", path)
 
     def plain(self, task: Task, within: float) -> tuple[Ended, str]:
-        """Run a program of the payloads that is no training, its ``argv[1]``; its end, and what it printed."""
+        """Run a program of the payloads that is no training, its ``argv[1]``; its end, and what it printed.
+
+        Raises :class:`JobFailed` unless it does its work.
+        """
         program = (task.argv[0], f"{self.payloads()}/{task.argv[1]}", *task.argv[2:])
         binds = (self.launcher.folder,)
-        ended = run(self.launcher, replace(task, argv=program, image=self.image, binds=binds), within)
+        ended = run_job(self.launcher, replace(task, argv=program, image=self.image, binds=binds), within)
         completed(ended, self.launcher.read(ended.stderr))
         return ended, self.launcher.read(ended.stdout)
 
-    def task(self, name: str, work: Work, request: Request, *flags: str, program: str = "train.py") -> Task:
-        """The job ``name``: a training of ``work`` into a folder of that name; with torchrun where there are several.
+    def task(
+        self, name: str, work: Work, request: Request, *flags: str, program: str = "train.py", torchrun: bool = False
+    ) -> Task:
+        """The job ``name``: a training of ``work`` into a folder of that name; by torchrun where there are several.
 
         The folder is made; ``flags`` are added to the program's own, and may name another folder by ``--out``.
         """
@@ -114,11 +123,11 @@ class Trainer:
         sizes = [f"--{key}={getattr(work, key)}" for key in ("model", "width", "epochs", "batch", "rate")]
         argv = (f"{self.payloads()}/{program}", f"--dataset={work.data}", f"--data={data}", *sizes, f"--out={out}")
         argv = (*argv, *flags)
-        several = request.nodes * request.per_node > 1
-        torchrun = ("sh", "-c", _TORCHRUN, "torchrun", f"--nproc-per-node={request.per_node}")
+        several = torchrun or request.nodes * request.per_node > 1
+        run = ("sh", "-c", _TORCHRUN, "torchrun", f"--nproc-per-node={request.per_node}") if several else ("python3",)
         return Task(
             name,
-            (*torchrun, *argv) if several else ("python3", *argv),
+            (*run, *argv),
             self.folder,
             image=self.image,
             nodes=request.nodes,
@@ -142,7 +151,7 @@ class Trainer:
 
         def action() -> Mapping[str, str]:
             idle = self.gpu_memory(request.on[0] if request.on else "")
-            ended = run(self.launcher, self.task(name, work, request, *flags), work.minutes * 60 + _GRACE)
+            ended = run_job(self.launcher, self.task(name, work, request, *flags), work.minutes * 60 + _GRACE)
             completed(ended, self.launcher.read(ended.stderr))
             return {"ended": ended.to_json(), "idle": " ".join(map(str, idle))}
 
@@ -158,21 +167,22 @@ class Trainer:
         words = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
         return tuple(int(word) for word in machine.run(*words).stdout.split())
 
-    def resumed(self, name: str, work: Work, request: Request) -> tuple[Ended, Trained]:
-        """A job of this run that was killed in the midst of its middle epoch, and the one that went on from there."""
+    def resumed(self, name: str, work: Work, request: Request, rank: int = 0) -> tuple[Killed, Trained]:
+        """A job of this run, a process of which was killed in its middle epoch, and the one that went on from there."""
 
         def action() -> Mapping[str, str]:
-            killed = self.killed(self.task(name, work, request, f"--hold={work.middle}"), 0, work.minutes * 60)
+            flags = (f"--hold={work.middle}", f"--hold-rank={rank}")
+            killed = self.killed(self.task(name, work, request, *flags), rank, work.minutes * 60)
             task = self.task(f"{name}-on", work, request, "--resume", f"--out={self.folder}/{name}")
-            ended = run(self.launcher, task, work.minutes * 60 + _GRACE)
+            ended = run_job(self.launcher, task, work.minutes * 60 + _GRACE)
             completed(ended, self.launcher.read(ended.stderr))
-            return {"killed": killed.to_json(), "ended": ended.to_json()}
+            return {"killed": killed.ended.to_json(), "seconds": str(killed.seconds), "ended": ended.to_json()}
 
         told = self.once.told(f"mlops-{name}", action)
         trained = self.left(Ended.from_json(told["ended"]), request, f"{self.folder}/{name}")
-        return Ended.from_json(told["killed"]), trained
+        return Killed(Ended.from_json(told["killed"]), float(told["seconds"])), trained
 
-    def killed(self, task: Task, rank: int, within: float) -> Ended:
+    def killed(self, task: Task, rank: int, within: float) -> Killed:
         """Start a job that holds (``--hold``), kill one of its processes by SIGKILL there, and wait for the job's end.
 
         Raises :class:`JobFailed` where it ends before it holds, does not hold, or does not end.
@@ -183,7 +193,8 @@ class Trainer:
             self._await_held(job, held, within)
             where, pid = self.launcher.read(held).split()
             self.cluster[where.partition(".")[0]].run("kill", "-KILL", pid, user=self.cluster.config.user)
-            return self.launcher.ended(job, within)
+            began = time.monotonic()
+            return Killed(self.launcher.ended(job, within), time.monotonic() - began)
         except BaseException:
             self.launcher.cancel(job)
             raise

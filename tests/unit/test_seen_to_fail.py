@@ -38,6 +38,8 @@ PHASES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "phase3": {"STO": "1-17 26-29 34 37 38"},
         "phase4": {"PRV": "12-20 23-25", "INF": "41 42"},
         "phase5": {"SLU": "22-24", "CON": "16-18", "TR2": "1-3"},
+        "mlops/training": {"TR1": "1-13"},
+        "mlops/distributed": {"TR2": "4-18"},
     }
 )
 

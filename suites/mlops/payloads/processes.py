@@ -45,9 +45,15 @@ class Me:
             "node": os.uname().nodename,
             "backend": "" if self.alone else distributed.get_backend(),
             "device": torch.cuda.get_device_name(self.device) if cuda else "cpu",
+            "endpoint": "" if self.alone else _endpoint("AI_HOW_HEAD", "AI_HOW_PORT"),
+            "master": "" if self.alone else _endpoint("MASTER_ADDR", "MASTER_PORT"),
             # Two processes on one GPU would be no test of two.
             "gpu": f"{getattr(torch.cuda.get_device_properties(self.device), 'uuid', self.device)}" if cuda else "",
         }
+
+
+def _endpoint(host: str, port: str) -> str:
+    return f"{os.environ.get(host, '')}:{os.environ.get(port, '')}"
 
 
 @contextmanager

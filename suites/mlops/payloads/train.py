@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, which must be there")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--hold", type=int, default=0, help="stay in the midst of this epoch, to be killed there")
+    parser.add_argument("--hold-rank", type=int, default=0, help="which process does so; the others wait for it")
     return parser.parse_args()
 
 
@@ -106,7 +107,7 @@ class Training:
         self.shared.train()
         total = torch.zeros(2, dtype=torch.float64, device=self.me.device)
         for start in range(0, len(mine), self.args.batch):
-            if self.epoch + 1 == self.args.hold and start >= len(mine) // 2:
+            if (self.epoch + 1, self.me.rank) == (self.args.hold, self.args.hold_rank) and start >= len(mine) // 2:
                 self._hold()
             batch = mine[start : start + self.args.batch]
             self.optimizer.zero_grad()

@@ -148,9 +148,11 @@ def test_resume(trainer: Trainer, scale: Scale, evidence: Evidence, measure: Mea
     """A job that is killed in the midst of an epoch goes on with that epoch in another, and comes to the same."""
     found, work = trained(trainer, scale, evidence), work_of(scale)
     killed, resumed = trainer.resumed("train-killed", work, request_of(trainer, work, evidence))
-    evidence.attach(f"job {killed.id}: record", killed.to_json(), "application/json")
+    evidence.attach(f"job {killed.ended.id}: record", killed.ended.to_json(), "application/json")
     resumed.attach(evidence)
-    assert not killed.ok, f"{killed.label}: was killed in epoch {work.middle}, and is {killed.state}; expected FAILED"
+    assert not killed.ended.ok, (
+        f"{killed.ended.label}: was killed in epoch {work.middle}, and is {killed.ended.state}; expected FAILED"
+    )
     goes_on(resumed.metrics().resumed_from, work.middle, resumed.label)
     problems = list(implausible(resumed.metrics(), resumed.ended.elapsed))
     assert not problems, f"{resumed.label}: metrics.json cannot be true: {'; '.join(problems)}"

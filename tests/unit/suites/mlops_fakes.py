@@ -14,7 +14,7 @@ from pytest_ai_how.launch import Ended
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.scales import Scale, load_scale
 from suites.mlops._request import Request
-from suites.mlops._trained import Trained, Work
+from suites.mlops._trained import Killed, Trained, Work
 from suites.mlops._trainer import Trainer
 from tests.fakes import fake_cluster
 from tests.unit.suites.task042_fakes import Rules, fake_slurm
@@ -61,7 +61,8 @@ class FakeTrainer:
 
     jobs: Mapping[str, Trained] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=looked)
-    killed: Ended = field(default_factory=lambda: ended(id="5", state="FAILED", status=0, signal=9))
+    killed: Killed = field(default_factory=lambda: Killed(ended(id="5", state="FAILED", status=0, signal=9), 1.5))
+    real: bool = False
     cluster: Cluster = field(default_factory=lambda: fake_cluster({}))
     memory: tuple[int, ...] = ()
     asked: list[str] = field(default_factory=list)
@@ -74,7 +75,8 @@ class FakeTrainer:
         self.asked.append(name)
         return self.jobs.get(name) or left()
 
-    def resumed(self, name: str, work: Work, request: Request) -> tuple[Ended, Trained]:
+    def resumed(self, name: str, work: Work, request: Request, rank: int = 0) -> tuple[Killed, Trained]:
+        self.asked.append(name)
         return self.killed, self.jobs.get(name) or left("resumed")
 
     def look(self, name: str, work: Work, request: Request, out: str) -> Mapping[str, Any]:

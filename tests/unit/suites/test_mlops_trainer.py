@@ -95,7 +95,7 @@ def test_several_processes_are_started_by_torchrun_on_each_machine(lease: Lease)
     script = scripts(trainer)[1]
     assert "srun --nodes=2 --ntasks=2 --cpus-per-task=2 --kill-on-bad-exit --mpi=none --resv-ports=2 sh -c " in script
     assert "torch.distributed.run --nnodes=" in script
-    assert '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 "$@"' in script
+    assert '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 --rdzv-conf="is_host=' in script
     assert f"torchrun --nproc-per-node=2 {FOLDER}/payloads/train.py" in script
 
 
@@ -148,11 +148,12 @@ def test_a_process_is_killed_where_it_is_held_and_another_job_goes_on(lease: Lea
     jobs = (STAGE, job("killed", 5, state="FAILED", signal=9), job("killed-on", 6))
     trainer = made(lease, *jobs, first=HELD, compute=[("kill -KILL 4711", "")])
     killed, resumed = trainer.resumed("killed", WORK, REQUEST)
-    assert (killed.state, killed.signal, resumed.ended.id) == ("FAILED", 9, "6")
+    assert (killed.ended.state, killed.ended.signal, resumed.ended.id) == ("FAILED", 9, "6")
+    assert 0 <= killed.seconds < 10
     (kill,) = transport(trainer.cluster, "node01").calls
     assert (kill.argv, kill.user) == (("kill", "-KILL", "4711"), "hpc")
     _, held, on = scripts(trainer)
-    assert held.endswith(f"--out={FOLDER}/killed --hold=3\n")
+    assert held.endswith(f"--out={FOLDER}/killed --hold=3 --hold-rank=0\n")
     assert on.endswith(f"--out={FOLDER}/killed-on --resume --out={FOLDER}/killed\n")
 
 

@@ -10,7 +10,7 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
-from suites.mlops._trained import Trained
+from suites.mlops._trained import Killed, Trained
 from suites.mlops.training import test_training as checks
 from tests.fakes import fake_cluster
 from tests.unit.suites.mlops_fakes import Edit, digests, ended, left, looked, scale, trainer
@@ -227,7 +227,7 @@ def test_a_training_that_does_not_go_on(evidence: Evidence) -> None:
     with pytest.raises(
         AssertionError, match=r"job 5 \(train\): was killed in epoch 3, and is COMPLETED; expected FAILED"
     ):
-        checks.test_resume(trainer(killed=ended(id="5")), scale(), evidence, new_measure())
+        checks.test_resume(trainer(killed=Killed(ended(id="5"), 1.0)), scale(), evidence, new_measure())
     found = left("resumed", all_of(metric(accuracy=94.95798319327731), epoch(5, accuracy=94.95798319327731)))
     with pytest.raises(LimitExceeded, match=r"training\.resume\.apart is 2\.5"):
         checks.test_resume(trainer({"train-killed": found}), scale(), evidence, new_measure())

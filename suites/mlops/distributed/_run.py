@@ -1,0 +1,107 @@
+"""The trainings that the checks of this folder judge, and where they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.scales import Scale
+from pytest_ai_how.services.slurm import Slurm
+from pytest_ai_how.services.slurm.topology import topologies, why_none
+
+from .._metrics import Metrics
+from .._request import Request, describe, for_one, for_topology
+from .._trained import Killed, Trained, Work
+from .._trainer import Trainer
+
+#: Sections of configs/scales.
+CIFAR, MNIST = "cifar10", "mnist-ddp"
+#: How many processes train together.
+GPUS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Trainings of this run on two GPUs. Each runs once, whoever asks first; what they left is attached."""
+
+    trainer: Trainer
+    slurm: Slurm
+    scale: Scale
+    evidence: Evidence
+
+    def work(self, name: str) -> Work:
+        """What is trained."""
+        return self.scale.section(name, Work)
+
+    def request(self, work: Work, last: bool = False) -> Request:
+        """What a job of two processes asks for: the best way to have two GPUs, or the last of the ways there are."""
+        records = tuple(self.slurm.nodes().values())
+        found = topologies(records, GPUS)
+        assert found, f"{self.slurm.cluster.controller.name}: {why_none(records)}; expected {GPUS}; do: `sinfo -N -l`"
+        request = for_topology(records, found[-1 if last else 0], work.cpus, work.memory)
+        self.evidence.attach("what is asked for", describe(request, records, work.cpus, work.memory))
+        return request
+
+    def cifar(self) -> Trained:
+        """The residual network by two processes, where their GPUs are nearest to each other."""
+        work = self.work(CIFAR)
+        return self._attached(self.trainer.trained("ddp", work, self.request(work), "--tensorboard"))
+
+    def alone(self) -> Trained:
+        """The same work by one process, on one of those machines."""
+        work = self.work(CIFAR)
+        return self._attached(self.trainer.trained("ddp-alone", work, self.one(work)))
+
+    def one(self, work: Work) -> Request:
+        """What the same job of one process asks for."""
+        first = self.request(work).on[0]
+        records = [record for name, record in self.slurm.nodes().items() if name == first]
+        return for_one(records, work.cpus, work.memory)
+
+    def mnist(self) -> Trained:
+        """The small network by two processes, on two nodes where there are two."""
+        work = self.work(MNIST)
+        return self._attached(self.trainer.trained("ddp-mnist", work, self.request(work, last=True)))
+
+    def killed(self) -> tuple[Killed, Trained]:
+        """The same, with its second process killed in the middle epoch, and what went on from there."""
+        work = self.work(MNIST)
+        killed, resumed = self.trainer.resumed("ddp-killed", work, self.request(work, last=True), rank=1)
+        self.evidence.attach(f"job {killed.ended.id}: record", killed.ended.to_json(), "application/json")
+        return killed, self._attached(resumed)
+
+    def _attached(self, found: Trained) -> Trained:
+        found.attach(self.evidence)
+        return found
+
+
+def rate(metrics: Metrics) -> float:
+    """Samples a second: the median of the epochs after the first, in which much is made ready."""
+    return median(one.samples_per_second for one in metrics.history[1:])
+
+
+def speed_up(runs: Runs, measure: Measurements, metric: str, share: float) -> None:
+    """Judge how much faster two processes do the work of one; ``share`` of the factor is what the metric counts.
+
+    Both must have done the same: as many samples and epochs, by the same network, the same batch a process.
+    """
+    together, alone = runs.cifar(), runs.alone()
+    two, one = together.metrics(), alone.metrics()
+    for name in ("dataset", "model", "samples", "epochs", "batch", "device"):
+        assert getattr(two, name) == getattr(one, name), (
+            f"{together.label}: has {name} {getattr(two, name)!r}, {alone.label} {getattr(one, name)!r}; the same work "
+            "is expected"
+        )
+    counts = (one.processes, two.processes)
+    assert counts == (1, GPUS), (
+        f"{together.label}: {counts[1]} processes against {counts[0]}, expected {GPUS} against 1"
+    )
+    rates = rate(one), rate(two)
+    runs.evidence.attach("samples a second", f"1 process    {rates[0]:.1f}\n{GPUS} processes  {rates[1]:.1f}")
+    node, count = together.ended.node, len(two.history) - 1
+    measure("distributed.rate.alone", rates[0], "samples/s", node=alone.ended.node, samples=count)
+    measure("distributed.rate.together", rates[1], "samples/s", node=node, samples=count)
+    kind = "cpu" if two.device == "cpu" else "gpu"
+    measure(f"{metric}.{kind}", share * rates[1] / rates[0], "fraction", node=node, samples=count)
