@@ -61,6 +61,13 @@ def phase6_figures() -> Iterator[Figure]:
     yield Figure("phase 6 whole, warm, -n4", "s", 240, (pytest_run("suites/phase6", "--cluster=local", "-n4")[0],))
 
 
+def training_figures() -> Iterator[Figure]:
+    """The suites that train, at the scale that needs no network and no GPU."""
+    for suite, target in (("training", 60), ("distributed", 120)):
+        seconds, _ = pytest_run(f"suites/mlops/{suite}", "--cluster=local", "--scale=smoke")
+        yield Figure(f"mlops/{suite} whole, warm, scale smoke", "s", target, (seconds,))
+
+
 def cold_figure() -> Figure:
     """Empty caches to verdict, with the system packages and the environment in place."""
     with tempfile.TemporaryDirectory(prefix="ai-how-cold-", dir="/var/tmp") as cache:
@@ -177,6 +184,7 @@ ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
     "attach": attach_figure,
     "overhead": overhead_figure,
     "phase6": phase6_figures,
+    "training": training_figures,
     "cold": cold_figure,
     "machines": machine_figures,
     "libvirt": libvirt_figure,

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="systemd-nspawn needs 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    return run_whole(tmp_path_factory.mktemp("phases"), tuple(ABSENT), number=97, workers=3)
+    return run_whole(tmp_path_factory.mktemp("phases"), tuple(ABSENT), number=97, workers=3, within=1500)
 
 
 @pytest.mark.parametrize("phase", ABSENT)

@@ -13,7 +13,8 @@ from .._utilisation import busy
 from ._judged import in_place, same_parameters, whole_epochs
 from ._run import CIFAR, GPUS, MNIST, Runs, speed_up
 
-pytestmark = pytest.mark.requires("slurm", "gpu.pair", "pytorch", "shared-storage")
+# Speed is measured, and two jobs must find room at once: no other jobs meanwhile.
+pytestmark = [pytest.mark.requires("slurm", "gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
 
 
 @pytest.mark.check("TR2-04")

@@ -16,7 +16,8 @@ from .._request import Request
 from .._trained import Work
 from ._run import CIFAR, GPUS, MNIST, Runs
 
-pytestmark = pytest.mark.requires("slurm", "gpu.pair", "pytorch", "shared-storage")
+# Speed is measured, and two jobs must find room at once: no other jobs meanwhile.
+pytestmark = [pytest.mark.requires("slurm", "gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
 
 
 @pytest.mark.check("TR2-16")

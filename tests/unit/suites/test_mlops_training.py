@@ -127,7 +127,7 @@ def test_a_model_that_is_another_when_loaded(evidence: Evidence) -> None:
     checks.test_reload(trainer(), scale(), evidence, new_measure())
     with pytest.raises(LimitExceeded, match=r"^node01: training\.reload\.apart is 0\.28\d* %, expected at most 0\.1 %"):
         checks.test_reload(trainer(seen=looked(accuracy=97.1988)), scale(), evidence, new_measure())
-    with pytest.raises(AssertionError, match=r"/train/model\.pt has the parameters 0{12}…, d27c0d9d21cf… were trained"):
+    with pytest.raises(AssertionError, match=r"/train/model\.pt has the parameters 0{12}…, beb2def49495… were trained"):
         checks.test_reload(trainer(seen=looked(parameters="0" * 64)), scale(), evidence, new_measure())
 
 
@@ -140,7 +140,7 @@ def test_a_model_that_is_another_when_loaded(evidence: Evidence) -> None:
         (metric(epochs="5"), r"node01: .*/metrics\.json: epochs: Input should be a valid integer"),
         (metric(batch=64), r"node01: job 2 \(train\): metrics\.json has batch 64, the job was to have 16"),
         (metric(accuracy=97.5), r".*its loss and accuracy are not those of its last epoch; an accuracy of 97\.5 % of"),
-        (metric(training_time_seconds=30.0), r".*its epochs took 63\.38 s together, and all of it 30\.00 s"),
+        (metric(training_time_seconds=3.0), r".*its epochs took 1\d\.\d\d s together, and all of it 3\.00 s"),
         (metric(training_time_seconds=99.0), r".*it trained for 99\.00 s in a job of 90 s"),
         (epoch(3, epoch=4), r".*its epochs are \[1, 2, 4, 4, 5\], expected 1 to 5"),
         (epoch(3, loss=-0.1), r".*a loss of -0\.1 is none of cross-entropy"),
