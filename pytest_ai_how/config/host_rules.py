@@ -30,8 +30,8 @@ def _python(data: Plain) -> Iterator[Mistake]:
     if python is None:
         return
     driver, runtime = data.get("driver", "auto"), at(data, "containers", "runtime") or "apptainer"
-    if driver != "host":
-        yield Mistake(("python",), f"needs driver: host, but the driver is {shown(driver)}")
+    if driver not in ("host", "ssh"):
+        yield Mistake(("python",), f"needs driver: host or ssh, but the driver is {shown(driver)}")
     elif runtime != "none":
         what = f"is for containers.runtime none, but the runtime is {shown(runtime)}, whose images have their own"
         yield Mistake(("python",), what)

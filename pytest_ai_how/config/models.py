@@ -108,7 +108,7 @@ class ClusterConfig(Model):
         default="slurm", description="what starts work; direct: processes of the machine itself, driver host only"
     )
     python: HostFile | None = Field(
-        default=None, description="driver host without containers: the interpreter that has PyTorch"
+        default=None, description="machines that exist, without containers: the interpreter that has PyTorch"
     )
     user: UserName = Field(default="hpc", description="the unprivileged account that jobs run as")
     network: Network | None = None

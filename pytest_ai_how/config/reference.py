@@ -10,7 +10,7 @@ from pytest_ai_how.errors import ConfigError, Problem
 from pytest_ai_how.marked import nearest, shown
 
 # Files beside the clusters' own that are no clusters.
-_NOT_CLUSTERS = frozenset({"cards", "checks", "retired", "versions"})
+_NOT_CLUSTERS = frozenset({"cards", "checks", "data", "retired", "versions"})
 _ENDINGS = (".yaml", ".yml")
 
 

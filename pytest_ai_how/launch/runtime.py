@@ -12,7 +12,7 @@ from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.shell import Result
 
 #: What the programs that train import.
-NEEDED = ("torch", "numpy", "sklearn")
+NEEDED = ("torch", "numpy", "sklearn", "tensorboard")
 #: By what name pip knows a module, where it is another.
 _PIP = {"sklearn": "scikit-learn"}
 #: Seconds. A first import from a cold disk takes ten.

@@ -30,7 +30,7 @@ _SMALL = 256
 # What starts one process for each GPU on each machine of a job; the launcher says where they meet.
 _TORCHRUN = (
     '[ "$AI_HOW_NODE" = 0 ] && echo "meets: $AI_HOW_HEAD:$AI_HOW_PORT"\n'
-    'exec python3 -m torch.distributed.run --nnodes="$AI_HOW_NODES" --rdzv-backend=c10d '
+    'exec "$0" -m torch.distributed.run --nnodes="$AI_HOW_NODES" --rdzv-backend=c10d '
     '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 '
     # Said outright: torchrun's own guess becomes a client of whoever else has taken its port, and waits for an answer.
     '--rdzv-conf="is_host=$([ "$AI_HOW_NODE" = 0 ] && echo true || echo false)" "$@"'
@@ -41,7 +41,7 @@ _TORCHRUN = (
 class Trainer:
     """Starts training jobs of run ``run_id`` by ``launcher``, with PyTorch from ``image`` ('': the machine's own).
 
-    ``real``: the GPUs are such that compute.
+    ``python`` is its interpreter. ``real``: the GPUs are such that compute.
     """
 
     launcher: Launcher
@@ -50,6 +50,7 @@ class Trainer:
     image: str
     run_id: str
     real: bool = False
+    python: str = "python3"
 
     @property
     def folder(self) -> str:
@@ -91,7 +92,7 @@ class Trainer:
 
     def _stage(self, name: str, file: File, path: str) -> None:
         if file.package:
-            argv = ("python3", "stage.py", file.package, file.path, path)
+            argv = (self.python, "stage.py", file.package, file.path, path)
             self.plain(Task("stage", argv, self.folder, memory=_SMALL), within=_GRACE)
             return
         content = Cache().read(name, file)
@@ -124,7 +125,8 @@ class Trainer:
         argv = (f"{self.payloads()}/{program}", f"--dataset={work.data}", f"--data={data}", *sizes, f"--out={out}")
         argv = (*argv, *flags)
         several = torchrun or request.nodes * request.per_node > 1
-        run = ("sh", "-c", _TORCHRUN, "torchrun", f"--nproc-per-node={request.per_node}") if several else ("python3",)
+        meeting = ("sh", "-c", _TORCHRUN, self.python, f"--nproc-per-node={request.per_node}")
+        run = meeting if several else (self.python,)
         return Task(
             name,
             (*run, *argv),
@@ -192,12 +194,19 @@ class Trainer:
         try:
             self._await_held(job, held, within)
             where, pid = self.launcher.read(held).split()
-            self.cluster[where.partition(".")[0]].run("kill", "-KILL", pid, user=self.cluster.config.user)
+            self._kill(where, pid)
             began = time.monotonic()
             return Killed(self.launcher.ended(job, within), time.monotonic() - began)
         except BaseException:
             self.launcher.cancel(job)
             raise
+
+    def _kill(self, where: str, pid: str) -> None:
+        """Kill a process on the machine that calls itself ``where``."""
+        if self.cluster.config.slurm is None:  # a job is where its launcher is, whatever that machine calls itself
+            self.launcher.query("kill", "-KILL", pid)
+            return
+        self.cluster[where.partition(".")[0]].run("kill", "-KILL", pid, user=self.cluster.config.user)
 
     def _await_held(self, job: Started, held: str, within: float) -> None:
         where = f"job {job.id} ({job.task.name})"
@@ -247,7 +256,7 @@ class Trainer:
         def action() -> Mapping[str, str]:
             data, _ = self.data(work.data)
             flags = (f"--dataset={work.data}", f"--data={data}", f"--model={work.model}", f"--width={work.width}")
-            argv = ("python3", "look.py", *flags, f"--out={out}")
+            argv = (self.python, "look.py", *flags, f"--out={out}")
             task = Task(f"look-{name}", argv, self.folder, cpus=request.cpus, memory=request.memory)
             ended, said = self.plain(task, work.minutes * 60)
             return {"ended": ended.to_json(), "said": said.strip().splitlines()[-1] if said.strip() else ""}

@@ -6,14 +6,11 @@ import pytest
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.launch import Launcher
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
-from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.skin.keys import CREW
 
 from ._trainer import Trainer
-
-#: The image that has PyTorch, in the registry.
-IMAGE = "pytorch"
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +19,11 @@ def trainer(
     once: Once,
     cluster: Cluster,
     run_id: str,
+    pytorch: Runtime,
     request: pytest.FixtureRequest,
-    pytestconfig: pytest.Config,
 ) -> Trainer:
-    """What starts training jobs: PyTorch is in a container image, or where there are no containers, on the machine."""
-    image = ""
-    real = not pytestconfig.stash[CREW].orders.why_absent("gpu.real")
+    """What starts training jobs: PyTorch is in a container image, or an interpreter of the machine."""
+    real = not request.config.stash[CREW].orders.why_absent("gpu.real")
     if cluster.config.containers.runtime != "none":
         request.getfixturevalue("apptainer")
-        registry: Registry = request.getfixturevalue("registry")
-        image = registry.path(IMAGE)
-    return Trainer(launcher, once, cluster, image, run_id, real)
+    return Trainer(launcher, once, cluster, pytorch.image, run_id, real, pytorch.python)

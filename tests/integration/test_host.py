@@ -145,7 +145,7 @@ def test_an_interpreter_without_pytorch_says_what_to_do(box: Life) -> None:
     ended = box.run()
     assert box.verdicts() == {"test_torch": "broken"}
     assert f"{sys.executable}: lacks torch" in ended.text
-    assert f"do: {sys.executable} -m pip install torch numpy scikit-learn" in ended.text
+    assert f"do: {sys.executable} -m pip install torch numpy scikit-learn tensorboard" in ended.text
     nothing_left(box)
 
 

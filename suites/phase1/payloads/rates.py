@@ -1,6 +1,6 @@
 """Measure how fast each GPU of this machine moves memory and multiplies matrices; say it as JSON. Needs PyTorch.
 
-    {"torch": "2.11.0+cu130", "devices": [{"name": "NVIDIA H200", "number": 0, "memory": 4296.1, "matrix": 788.4,
+    {"torch": "2.11.0+cu130", "devices": [{"name": "NVIDIA H200", "number": 0, "memory": 4249.1, "matrix": 785.7,
       "wrong": 0, "samples": 20, "type": "bfloat16"}]}
 
 ``memory`` is GB/s, read and written together, of copies within the GPU. ``matrix`` is TFLOP/s of products of two square

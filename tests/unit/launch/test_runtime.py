@@ -16,7 +16,7 @@ from pytest_ai_how.transport import FakeTransport, LocalTransport
 from tests.fakes import fake_cluster
 
 PYTHON = "/srv/venv/bin/python"
-CURE = f"{PYTHON} -m pip install torch numpy scikit-learn, or name another under 'python'"
+CURE = f"{PYTHON} -m pip install torch numpy scikit-learn tensorboard, or name another under 'python'"
 
 
 def node(answer: str | Result | Exception) -> Node:
@@ -42,7 +42,7 @@ def test_an_interpreter_that_has_it_all_is_taken() -> None:
         ),
         (Result((PYTHON,), 0, "hello\n"), "is no Python that works"),
         (Result((PYTHON,), 0, ""), "is no Python that works"),
-        (CommandTimeout(Result((PYTHON,), -9), 120), "importing torch, numpy, sklearn did not end"),
+        (CommandTimeout(Result((PYTHON,), -9), 120), "importing torch, numpy, sklearn, tensorboard did not end"),
     ],
     ids=["no torch", "no program", "another program", "silent", "hangs"],
 )

@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.data.cache import DataError
 from pytest_ai_how.errors import StepBlocked, StepFailed
+from pytest_ai_how.launch.direct import DirectLauncher
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.services.slurm import NodeRecord
 from pytest_ai_how.services.slurm.topology import topologies
 from pytest_ai_how.shell import Result
+from suites.mlops import _trainer
 from suites.mlops._request import Request, describe, for_one, for_topology
 from suites.mlops._trained import Work
 from suites.mlops._trainer import PAYLOADS, Trainer
+from tests.fakes import fake_cluster
 from tests.unit.suites.mlops_fakes import DATA, REQUEST, scale
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 from tests.unit.suites.task043_fakes import transport
@@ -96,7 +100,7 @@ def test_several_processes_are_started_by_torchrun_on_each_machine(lease: Lease)
     assert "srun --nodes=2 --ntasks=2 --cpus-per-task=2 --kill-on-bad-exit --mpi=none --resv-ports=2 sh -c " in script
     assert "torch.distributed.run --nnodes=" in script
     assert '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 --rdzv-conf="is_host=' in script
-    assert f"torchrun --nproc-per-node=2 {FOLDER}/payloads/train.py" in script
+    assert f"python3 --nproc-per-node=2 {FOLDER}/payloads/train.py" in script
 
 
 def test_a_training_that_fails_fails_one_check_and_blocks_others(lease: Lease) -> None:
@@ -155,6 +159,31 @@ def test_a_process_is_killed_where_it_is_held_and_another_job_goes_on(lease: Lea
     _, held, on = scripts(trainer)
     assert held.endswith(f"--out={FOLDER}/killed --hold=3 --hold-rank=0\n")
     assert on.endswith(f"--out={FOLDER}/killed-on --resume --out={FOLDER}/killed\n")
+
+
+def test_without_slurm_a_process_is_killed_where_its_launcher_is(lease: Lease) -> None:
+    config = load_config("host", environ={})
+    cluster = fake_cluster({"this-machine": {"kill": ""}}, config=config)
+    trainer = Trainer(DirectLauncher(cluster.nodes[0], FOLDER), Once(lease), cluster, "", "r9", python="/venv/python")
+    trainer._kill("what-it-calls-itself", "4711")
+    (kill,) = transport(cluster, "this-machine").calls
+    assert (kill.argv, kill.user) == (("kill", "-KILL", "4711"), None)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "begins"),
+    [(1, ("/venv/python", "/f/payloads/train.py")), (2, ("sh", "-c", _trainer._TORCHRUN, "/venv/python"))],
+)
+def test_the_interpreter_that_is_named_is_the_one_that_trains(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch, gpus: int, begins: tuple[str, ...]
+) -> None:
+    cluster = fake_cluster({"*": {"mkdir": ""}}, config=load_config("host", environ={}))
+    trainer = Trainer(DirectLauncher(cluster.nodes[0], "/f"), Once(lease), cluster, "", "r9", python="/venv/python")
+    monkeypatch.setattr(Trainer, "payloads", lambda self: "/f/payloads")
+    monkeypatch.setattr(Trainer, "data", lambda self, name: ("/f/data", None))
+    task = trainer.task("train", WORK, Request(1, 0, gpus))
+    assert task.argv[: len(begins)] == begins
+    assert '"$0" -m torch.distributed.run' in _trainer._TORCHRUN
 
 
 def test_a_job_that_ends_before_it_can_be_killed(lease: Lease) -> None:
