@@ -60,9 +60,14 @@ def usage(config: ClusterConfig, cluster: str) -> str:
     option = f" --cluster {config.name}" if config.name != "local" else ""
     return (
         f"  validate   pytest --pyargs pytest_ai_how.suites.phase6 --cluster={cluster} --cluster-keep=always\n"
-        f"  look       pytest-ai-how ssh{option} {node}\n"
+        f"  look       {look_inside(config, option, node)}\n"
         f"  take down  pytest-ai-how down{option}"
     )
+
+
+def look_inside(config: ClusterConfig, option: str, node: str) -> str:
+    """The command that shows a machine from inside; this one needs no login."""
+    return f"pytest-ai-how exec{option} -- COMMAND" if config.driver == "host" else f"pytest-ai-how ssh{option} {node}"
 
 
 def down(args: argparse.Namespace) -> int:

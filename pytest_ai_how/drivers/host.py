@@ -25,7 +25,7 @@ from pytest_ai_how.transport.local import LocalTransport
 from pytest_ai_how.transport.protocol import Transport
 
 #: The variable by which whatever was started here through us is known.
-MARKED_BY = "AI_HOW_CLUSTER_OF"
+MARKED_BY = "PYTEST_AI_HOW_WORK_OF"
 _SUDO_SECONDS = 5.0
 # sd_booted(3)
 _SYSTEMD = Path("/run/systemd/system")

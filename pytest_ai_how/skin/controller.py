@@ -279,9 +279,10 @@ def _fixtures(item: pytest.Item) -> Sequence[str]:
 
 def kept_line(config: ClusterConfig, cluster: str) -> str:
     """How to attach to, look inside and take down a kept cluster."""
+    option = f"--cluster {config.name}"
+    look = f"exec {option} -- COMMAND" if config.driver == "host" else f"ssh {option} {config.nodes[0].name}"
     return (
-        f"cluster {config.name} is kept: attach: pytest --cluster={cluster} SUITE; "
-        f"look inside: pytest-ai-how ssh --cluster {config.name} {config.nodes[0].name}; "
+        f"cluster {config.name} is kept: attach: pytest --cluster={cluster} SUITE; look inside: pytest-ai-how {look}; "
         f"take down: pytest-ai-how down --cluster {config.name}"
     )
 

@@ -80,6 +80,7 @@ def different_line(texts: Mapping[str, str], odd: Odd) -> str:
 
 
 @pytest.mark.check("SLU-06")
+@pytest.mark.requires("network")
 @pytest.mark.reads(CONF_TEXT)
 def test_control_address(slurm: Slurm, facts: Facts) -> None:
     """The name of slurmctld's machine stands for the configured address on all machines, and never for loopback."""

@@ -25,7 +25,7 @@ from ._mpi import right_collectives
 from ._ranks import Shape, expect, in_place, launch, placed
 from ._topology import pair
 
-pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage")
+pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage", "compute.several")
 
 #: MiB on each node: for each rank an interpreter, and the process that serves the image by FUSE.
 MEMORY = 384

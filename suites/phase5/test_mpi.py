@@ -47,7 +47,7 @@ def test_plugins(facts: Facts) -> None:
 
 
 @pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi")
+@pytest.mark.requires("shared-storage", "mpi", "compute.several")
 def test_hello(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
     """Four ranks on two nodes are one program: each is greeted by the one before it, across nodes too."""
     shape = Shape(2, 2)
@@ -62,7 +62,7 @@ def test_hello(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: 
 
 
 @pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi")
+@pytest.mark.requires("shared-storage", "mpi", "compute.several")
 def test_pi(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
     """Eight ranks on two nodes, each summing its share, come to π."""
     shape = Shape(2, 4)
@@ -75,7 +75,7 @@ def test_pi(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str
 
 
 @pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi")
+@pytest.mark.requires("shared-storage", "mpi", "compute.several")
 def test_matrix_product(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
     """Four ranks on two nodes multiply matrices, each some rows, exactly as one process does."""
     shape = Shape(2, 2)

@@ -32,6 +32,7 @@ EACH = 111
 
 
 @pytest.mark.check("SLU-24")
+@pytest.mark.requires("compute.several")
 @pytest.mark.reads(CONFIG)
 def test_range_is_reachable(slurm: Slurm, facts: Facts, evidence: Evidence, run_id: str) -> None:
     """Slurm keeps to the range, and in a job each node reaches ports of it on each other node."""
@@ -77,7 +78,7 @@ def reached(told: Sequence[Mapping[str, Any]], names: Sequence[str], ports: int)
 
 
 @pytest.mark.check("SLU-24")
-@pytest.mark.requires("mpi")
+@pytest.mark.requires("mpi", "compute.several")
 def test_jobs_keep_to_the_range(slurm: Slurm, evidence: Evidence, run_id: str) -> None:
     """While ranks on two nodes exchange data, all that listens for the job is in the range, and carries the data."""
     nodes = slurm.cluster.on("compute")

@@ -196,7 +196,7 @@ def test_arrays_and_dependencies(slurm: Slurm, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("SLU-21")
-@pytest.mark.requires("shared-storage")
+@pytest.mark.requires("shared-storage", "compute.several")
 def test_multi_node_allocation(slurm: Slurm, evidence: Evidence, culprit: Culprit) -> None:
     """A job over all compute nodes runs one task on each."""
     assert len(slurm.compute) > 1, f"{slurm.cluster.name}: one compute node; a multi-node job needs two"

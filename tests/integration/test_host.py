@@ -119,6 +119,7 @@ def test_its_life_outside_pytest(box: Life) -> None:
     up = box.cli("up", "--cluster", "small.yaml")
     assert up.status == 0, up
     assert place(box).is_dir()
+    assert f"pytest-ai-how exec --cluster {NAME} -- COMMAND" in up.text
     assert f"{NAME}: kept" in box.cli("status").text
     told = box.cli("exec", "--cluster", NAME, "--on", "compute", "--", "sh", "-c", "echo here")
     assert (told.status, told.text) == (0, "box: here\n")
