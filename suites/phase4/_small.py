@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
@@ -37,7 +38,8 @@ RUNS = Path(__file__).parent / "runs"
 ON, OFF = "controller", "node01"
 # Seconds: what an emulated machine takes, ten times; and what a killed run is given to be made so far.
 _WITHIN, _MADE = 600.0, 300.0
-_FIRST_SUBNET = 161
+#: Where the small clusters look for a subnet, by their purpose: workers make one of each at the same time.
+FIRST_SUBNET = MappingProxyType({"life": 161, "anew": 181})
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Small:
 def small_config(config: ClusterConfig, driver: Driver, run_id: str, purpose: str = "life") -> ClusterConfig:
     """The configuration of a small cluster, in a subnet that is free. Nothing but machines: no Slurm, no storage.
 
-    Each ``purpose`` (four characters) has a cluster of its own.
+    Each ``purpose`` of :data:`FIRST_SUBNET` has a cluster of its own.
     """
     name = f"{purpose}-{run_id[-4:]}"
 
@@ -189,7 +191,7 @@ def small_config(config: ClusterConfig, driver: Driver, run_id: str, purpose: st
             absent=[],
         )
 
-    return free(make, driver, _FIRST_SUBNET, name)
+    return free(make, driver, FIRST_SUBNET[purpose], name)
 
 
 def both_on(config: ClusterConfig) -> ClusterConfig:

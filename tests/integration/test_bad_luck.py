@@ -193,6 +193,22 @@ def test_a_subnet_in_use(life: Life) -> None:
         assert Path("/sys/class/net/other-lcx").exists()
 
 
+BOTH = """
+from pytest_ai_how.config.models import Network
+from pytest_ai_how.drivers.machines.network import make_bridge
+for name in ("one", "two"):
+    make_bridge(Network(subnet="10.99.0.0/24", bridge=name), name)
+"""
+
+
+def test_a_subnet_that_another_takes_at_the_same_time() -> None:
+    """Both looked before either bridge was there: the second to make its own sees the first. In a netns."""
+    made = [sys.executable, "-c", BOTH]
+    ended = subprocess.run(["unshare", "--net", *made], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "HostError: localhost: subnet 10.99.0.0/24 is in use: one has the address 10.99.0.1" in ended.stderr
+
+
 def test_a_bridge_name_in_use(life: Life) -> None:
     life.tests(GOOD)
     with link(BRIDGE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -42,15 +42,26 @@ def check_network(
                 expected="a subnet that no route of this machine overlaps",
                 cure="choose another network.subnet (and the nodes' addresses in it)",
             )
+    if taken := _addressed(network, links):
+        raise taken
+
+
+def _addressed(network: Network, links: Iterable[Mapping[str, Any]]) -> HostError | None:
+    """What is to be said of an address in the subnet on another interface than the bridge; None where there is none."""
     for link in links:
         for address in link.get("addr_info", ()):
-            if address.get("family") == "inet" and IPv4Network(address["local"]).overlaps(network.subnet):
-                raise HostError(
+            if (
+                link.get("ifname") != network.bridge
+                and address.get("family") == "inet"
+                and IPv4Network(address["local"]).overlaps(network.subnet)
+            ):
+                return HostError(
                     "localhost",
                     f"subnet {network.subnet} is in use: {link['ifname']} has the address {address['local']}",
                     expected="a subnet that no interface of this machine has an address in",
                     cure="choose another network.subnet (and the nodes' addresses in it)",
                 )
+    return None
 
 
 def _bridge_taken(bridge: str, cluster: str, found: str) -> HostError:
@@ -72,7 +83,11 @@ def _bridge_taken(bridge: str, cluster: str, found: str) -> HostError:
 
 
 def make_bridge(network: Network, cluster: str) -> None:
-    """Make the bridge with the subnet's first address. No forwarding, no translation: nothing leaves this machine."""
+    """Make the bridge with the subnet's first address. No forwarding, no translation: nothing leaves this machine.
+
+    Raises :class:`HostError` when another cluster took the subnet since it was looked at: this host would reach the
+    machines of one of the two by the addresses of both.
+    """
     name = network.bridge
     commands = (
         f"link add name {name} mtu {network.mtu} type bridge",
@@ -89,6 +104,9 @@ def make_bridge(network: Network, cluster: str) -> None:
             expected=f"a bridge with address {network.gateway}/{network.subnet.prefixlen}",
             cure="see which interface or address is in the way: ip address",
         )
+    # Who takes a subnet shows it before looking, so of two that take it at once, one sees the other, or each does.
+    if taken := _addressed(network, host_links()):
+        raise taken
 
 
 def _ip_json(*argv: str) -> list[Mapping[str, Any]]:

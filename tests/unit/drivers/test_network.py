@@ -1,7 +1,10 @@
+import subprocess
+
 import pytest
 
 from pytest_ai_how.config.models import Network
-from pytest_ai_how.drivers.machines.network import check_network
+from pytest_ai_how.drivers.machines import network as module
+from pytest_ai_how.drivers.machines.network import check_network, make_bridge
 from pytest_ai_how.errors import HostError
 
 from .sample import captured
@@ -46,6 +49,25 @@ def test_route_through_a_gateway_is_named() -> None:
 def test_address_without_a_route_is_a_conflict_too() -> None:
     with pytest.raises(HostError, match=r"is in use: aihow-other has the address 10\.83\.0\.1"):
         check_network(network("10.83.0.0/24"), "lab", LINKS, [])
+
+
+def test_a_subnet_taken_while_we_made_the_bridge_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs that look at the same time both find it free."""
+    made: list[str] = []
+
+    def ip(argv: list[str], *, input: str = "", **_: object) -> subprocess.CompletedProcess[str]:
+        made.append(input)
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", ip)
+    own = {"ifname": "aihow-lab", "addr_info": [{"family": "inet", "local": "10.99.0.1", "prefixlen": 24}]}
+    monkeypatch.setattr(module, "host_links", lambda: [*LINKS, own])
+    make_bridge(network("10.99.0.0/24"), "lab")
+    other = own | {"ifname": "aihow-two"}
+    monkeypatch.setattr(module, "host_links", lambda: [own, other])
+    with pytest.raises(HostError, match=r"subnet 10\.99\.0\.0/24 is in use: aihow-two has the address 10\.99\.0\.1"):
+        make_bridge(network("10.99.0.0/24"), "lab")
+    assert "address add 10.99.0.1/24 dev aihow-lab" in made[0]
 
 
 @pytest.mark.parametrize(

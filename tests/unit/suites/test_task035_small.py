@@ -53,6 +53,14 @@ def test_it_is_another_cluster_beside_the_run_s_own(tmp_path: Path) -> None:
     ]
 
 
+def test_small_clusters_of_one_run_have_subnets_of_their_own() -> None:
+    """Two workers look for a free subnet before either has taken one."""
+    configs = [_small.small_config(load_config("local"), Nspawn({}), RUN, purpose) for purpose in _small.FIRST_SUBNET]
+    networks = [config.network for config in configs if config.network]
+    assert len({network.subnet for network in networks}) == len({network.bridge for network in networks}) == 2
+    assert not networks[0].subnet.overlaps(networks[1].subnet)
+
+
 def test_what_it_runs_can_be_collected(tmp_path: Path) -> None:
     made = _small.prepared(_small.small_config(load_config("local"), Nspawn({}), RUN), Nspawn({}), tmp_path / "it", RUN)
     result = made.pytest("--collect-only", "-q")
