@@ -101,6 +101,19 @@ def test_every_version_that_ships_is_of_a_package_that_a_role_installs() -> None
     assert definitions[0].versions.packages["apptainer"].suite == "sid"
 
 
+def test_every_daemon_of_debian_s_has_a_declared_version() -> None:
+    """So a mirror that has moved on to another one fails the build, and not a check that reads what it answers."""
+    shipped = Source.shipped()
+    declared = shipped.define("node").versions.packages
+    daemons = {
+        loaded.name: loaded.role.packages
+        for loaded in shipped.define("node").roles
+        if any(not unit.startswith("ai-how-") for unit in loaded.role.units.enable) and loaded.role.packages
+    }
+    assert {"prometheus", "alertmanager", "node-exporter", "slurm-controller", "ssh"} <= daemons.keys()
+    assert not [role for role, packages in daemons.items() if not declared.keys() & set(packages)]
+
+
 def test_every_shipped_role_is_in_an_image() -> None:
     shipped = Source.shipped()
     used = {loaded.name for name in shipped.image_names() for loaded in shipped.define(name).roles}
