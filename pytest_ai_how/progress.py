@@ -1,4 +1,4 @@
-"""How long work says what it is doing: a live display on a terminal, plain lines elsewhere.
+"""How long work says what it is doing: a live display on a terminal that can replace lines, plain lines elsewhere.
 
 Plain lines carry the seconds since the start, so that a log shows where the time went::
 
@@ -64,7 +64,7 @@ class LiveStatus:
 def progress_on(stream: TextIO | None = None) -> Iterator[Progress]:
     """Progress for ``stream`` (default: standard error): live if it is a terminal, plain lines if not.
 
-    rich is imported for a terminal only.
+    On a terminal that can't replace lines (``TERM=dumb``) rich would show nothing. It is imported for a terminal only.
     """
     stream = stream or sys.stderr
     if not stream.isatty():
@@ -72,5 +72,9 @@ def progress_on(stream: TextIO | None = None) -> Iterator[Progress]:
         return
     from rich.console import Console
 
-    with Console(file=stream).status("") as status:
+    console = Console(file=stream)
+    if console.is_dumb_terminal:
+        yield PlainLines(stream)
+        return
+    with console.status("") as status:
         yield LiveStatus(status)

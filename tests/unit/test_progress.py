@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from pytest_ai_how.progress import LiveStatus, PlainLines, progress_on
 
 
@@ -23,13 +25,22 @@ def test_plain_lines_carry_the_seconds() -> None:
     assert re.fullmatch(r"\[  0\.\d s\] node image: downloading 99\.3 MB\n", stream.getvalue())
 
 
-def test_a_terminal_gets_a_live_line_with_each_subject_and_no_markup() -> None:
+def test_a_terminal_gets_a_live_line_with_each_subject_and_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     with progress_on(stream) as progress:
         assert isinstance(progress, LiveStatus)
         progress.say("node image", "reading [bold]lists")
         progress.say("base image", "waiting")
     assert "[bold]" in stream.getvalue()
+
+
+def test_a_terminal_that_can_not_replace_lines_gets_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with progress_on(stream) as progress:
+        progress.say("node image", "reading")
+    assert re.fullmatch(r"\[  0\.\d s\] node image: reading\n", stream.getvalue())
 
 
 def test_rich_is_not_imported_without_a_terminal() -> None:
