@@ -98,13 +98,16 @@ class Cgroups:
         """On a version 2 host, let the groups in group ``name`` have its controllers, and return that group.
 
         It can hold no process of its own then (cgroups(7), "no internal processes"). None on other hosts, where
-        each hierarchy's group takes the processes themselves.
+        each hierarchy's group takes the processes themselves. Raises :class:`ProvisionError` naming the group.
         """
         if self.mode != "v2":
             return None
         (hierarchy,) = self.hierarchies
         group = hierarchy.path / name
-        _enable(group, hierarchy)
+        try:
+            _enable(group, hierarchy)
+        except OSError as error:
+            raise _refused(group, "can't hand on its controllers", error) from error
         return group
 
     def make(self, name: str, memory: int = 0) -> None:
@@ -117,12 +120,16 @@ class Cgroups:
             try:
                 _make_group(hierarchy, group, memory)
             except OSError as error:
-                raise ProvisionError(
-                    str(group),
-                    f"the control group could not be made ({error.strerror}: {error.filename})",
-                    expected="root's own control groups, or a part of the tree that is delegated to us",
-                    cure="run outside of a container, or in one with a writable cgroup tree",
-                ) from error
+                raise _refused(group, "could not be made", error) from error
+
+
+def _refused(group: Path, what: str, error: OSError) -> ProvisionError:
+    return ProvisionError(
+        str(group),
+        f"the control group {what} ({error.strerror}: {error.filename})",
+        expected="root's own control groups, or a part of the tree that is delegated to us",
+        cure="run outside of a container, or in one with a writable cgroup tree",
+    )
 
 
 def _enable(group: Path, hierarchy: Hierarchy) -> None:

@@ -111,6 +111,12 @@ def test_group_of_version_2_is_divided_before_a_machine_is_put_in(tmp_path: Path
     assert (node / "cgroup.subtree_control").read_text() == "+cpu +cpuset +io +memory +pids"
 
 
+def test_a_group_that_cannot_be_divided_is_named(tmp_path: Path) -> None:
+    found = host(tmp_path, "v2")
+    with pytest.raises(ProvisionError, match=r"pytest-ai-how:lab: the control group can't hand on its controllers \("):
+        found.divide("pytest-ai-how:lab")
+
+
 def test_groups_of_version_1_are_not_divided(tmp_path: Path) -> None:
     assert host(tmp_path, "hybrid").divide("pytest-ai-how:lab") is None
 
