@@ -221,7 +221,7 @@ class Bringup:
         Nothing is decided here. One that does not get so far is asked for each service all the same.
         """
         with suppress(AiHowError):
-            node.run("systemctl", "is-system-running", "--wait", check=False, timeout=max(deadline.left, 1.0))
+            node.run("systemctl", "is-system-running", "--wait", check=False, timeout=max(deadline.left / self._pace, 1.0))
 
     def _await(self, name: str) -> dict[str, str]:
         self.progress.say(self.config.name, f"waiting for {name}")
@@ -291,7 +291,8 @@ class Bringup:
             if self._built is None or self._built[0] != stamp:
                 if self._built:
                     self._built[1].close()
-                nodes = [Node(node, self.driver.transport(self.config, node.name)) for node in self.config.nodes]
+                ways = {node.name: self.driver.transport(self.config, node.name) for node in self.config.nodes}
+                nodes = [Node(node, ways[node.name], self._pace) for node in self.config.nodes]
                 self._built = (stamp, Cluster(self.config, nodes), {})
             return self._built[1], self._built[2]
 

@@ -99,6 +99,11 @@ class Cluster:
         raise AiHowError(self.name, f"no node is called {name!r}", expected=f"one of {known}")
 
     @property
+    def pace(self) -> float:
+        """That of its slowest machine; see :class:`~pytest_ai_how.node.Node`."""
+        return max((node.pace for node in self._known), default=1.0)
+
+    @property
     def controller(self) -> Node:
         """The machine of slurmctld."""
         return self.on("controller")[0]

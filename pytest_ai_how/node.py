@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A machine of the configuration and the way to it. Several threads may use one node."""
+    """A machine of the configuration and the way to it. Several threads may use one node.
 
-    def __init__(self, config: NodeConfig, transport: Transport) -> None:
+    ``pace`` is how many times longer than on this host what it does may take: emulated machines are slow.
+    """
+
+    def __init__(self, config: NodeConfig, transport: Transport, pace: float = 1.0) -> None:
+        self.pace = pace
         self.config = config
         self.transport = transport
         self.name: str = config.name
@@ -32,10 +36,11 @@ class Node:
     ) -> Result:
         """Run a program with exactly these arguments and return its outcome; no shell sees them.
 
-        ``timeout`` in seconds. Raises :class:`~pytest_ai_how.errors.CommandError` when ``check`` and the status is
-        not 0, :class:`~pytest_ai_how.errors.CommandTimeout`, :class:`~pytest_ai_how.errors.TransportError`.
+        ``timeout`` in seconds, times the machine's pace. Raises :class:`~pytest_ai_how.errors.CommandError` when
+        ``check`` and the status is not 0, :class:`~pytest_ai_how.errors.CommandTimeout`,
+        :class:`~pytest_ai_how.errors.TransportError`.
         """
-        result = self.transport.execute(argv, timeout=timeout, input=input, user=user)
+        result = self.transport.execute(argv, timeout=timeout * self.pace, input=input, user=user)
         if check and not result.ok:
             raise CommandError(result)
         return result

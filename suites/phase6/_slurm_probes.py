@@ -48,7 +48,7 @@ def first_traces(node: Node, job: int, evidence: Evidence) -> Traces:
     """
     wait_for(
         lambda: traces(node, job, Evidence()).processes,
-        within=20,
+        within=20 * node.pace,
         what=f"running a process of job {job}",
         where=node.name,
         cure=f"read slurmd's log on {node.name}",

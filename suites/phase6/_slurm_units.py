@@ -34,7 +34,10 @@ def killed(node: Node, unit: str, evidence: Evidence) -> Iterator[None]:
 
 
 def await_node(slurm: Slurm, name: str, fits: Callable[[NodeRecord], bool], what: str, within: float) -> NodeRecord:
-    """Wait until slurmctld's record of a node fits, and return it; slurmctld may be away meanwhile."""
+    """Wait until slurmctld's record of a node fits, and return it; slurmctld may be away meanwhile.
+
+    ``within`` in seconds, times the machines' pace.
+    """
     seen = "nothing"
 
     def probe() -> NodeRecord | None:
@@ -49,8 +52,9 @@ def await_node(slurm: Slurm, name: str, fits: Callable[[NodeRecord], bool], what
 
     cure = f"read slurmd's log on {name} and slurmctld's on {slurm.cluster.controller.name}"
     return wait_for(
-        probe, within=within, what=what, where=name, every=0.1, at_most=0.3, last_seen=lambda: seen, cure=cure
-    )
+        probe, within=within * slurm.cluster.pace, what=what, where=name, every=0.1, at_most=0.3,
+        last_seen=lambda: seen, cure=cure,
+    )  # fmt: skip
 
 
 def usable(record: NodeRecord) -> bool:

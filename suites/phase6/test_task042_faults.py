@@ -45,7 +45,7 @@ def test_slurmd_killed(slurm: Slurm, evidence: Evidence, measure: Measurements) 
         evidence.attach("seconds from the kill to a usable node", f"{took:.1f}")
         wait_for(
             lambda: not traces(node, run.id, Evidence()).processes,
-            within=30,
+            within=30 * node.pace,
             what=f"rid of the processes of job {run.id}",
             where=node.name,
         )

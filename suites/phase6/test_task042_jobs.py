@@ -65,7 +65,8 @@ def test_srun_reaches_each_node(slurm: Slurm, evidence: Evidence) -> None:
 def test_a_job_lives_from_pending_to_completed(slurm: Slurm, evidence: Evidence) -> None:
     """A batch job is seen PENDING, then RUNNING, and the accounting has it COMPLETED."""
     with cancelling(slurm) as ids, judged():
-        job = submit(slurm, JobSpec("sleep 1", name="life", hold=True, mem=16))
+        # Long enough to be seen: a look at it takes an emulated machine seconds.
+        job = submit(slurm, JobSpec(f"sleep {slurm.cluster.pace:g}", name="life", hold=True, mem=16))
         ids.append(job)
         pending = slurm.until(job, "PENDING", within=10)
         released = slurm.query("scontrol", "release", str(job), check=False)

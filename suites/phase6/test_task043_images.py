@@ -199,7 +199,7 @@ def _next_generation(apptainer: Apptainer, node: Node, evidence: Evidence, sourc
 def _await_file(slurm: Slurm, path: str, where: str) -> None:
     wait_for(
         lambda: slurm.query("test", "-e", path, check=False).ok,
-        within=30,
+        within=30 * slurm.cluster.pace,
         what=f"running (it makes {path})",
         where=where,
     )

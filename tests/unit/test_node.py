@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import NodeConfig
 from pytest_ai_how.errors import CommandError
 from pytest_ai_how.node import Node
@@ -89,3 +90,10 @@ def test_importing_costs_neither_fabric_nor_testinfra_nor_pytest() -> None:
     )
     said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert said.stdout == "[]\n"
+
+
+def test_a_slow_machine_is_given_longer() -> None:
+    transport = FakeTransport("node01", {"true": ""})
+    node = Node(load_config("local").nodes[1], transport, pace=4.0)
+    node.run("true", timeout=5.0)
+    assert transport.calls[0].timeout == 20.0

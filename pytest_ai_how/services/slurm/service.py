@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Unpack, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import Partition
@@ -17,6 +17,8 @@ from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments,
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
 from pytest_ai_how.shell import Result
+
+T = TypeVar("T")
 
 #: Seconds between two looks at a job, at most: what a wait may be late by.
 POLL = 0.1
@@ -148,7 +150,7 @@ class Slurm:
             return None
 
         what = f"{' or '.join(states)}"
-        return wait_for(probe, within=within, what=what, where=f"job {id}", at_most=POLL, last_seen=lambda: seen)
+        return self._wait(probe, within, what, f"job {id}", lambda: seen)
 
     def ended(self, *ids: int, within: float | Deadline = 60.0) -> dict[int, JobRecord]:
         """Wait until jobs have ended, by slurmctld's own record, and return them; an array's id stands for its tasks.
@@ -170,7 +172,7 @@ class Slurm:
             return not seen
 
         where = f"job {', '.join(map(str, ids))}"
-        wait_for(probe, within=within, what="ended", where=where, at_most=POLL, last_seen=lambda: _shown(seen))
+        self._wait(probe, within, "ended", where, lambda: _shown(seen))
         records = self.jobs()
         return {id: job for id, job in records.items() if id in ids or (job.array is not None and job.array[0] in ids)}
 
@@ -186,7 +188,7 @@ class Slurm:
 
         Without accounting in the configuration, the records are slurmctld's.
         """
-        deadline = Deadline(within)
+        deadline = Deadline(within * self.cluster.pace)
         jobs = self.ended(*ids, within=deadline)
         if not self._accounting:
             cluster = self.cluster.config.slurm.cluster if self.cluster.config.slurm else ""
@@ -207,7 +209,7 @@ class Slurm:
 
         return wait_for(
             probe,
-            within=max(deadline.left, ACCOUNTING_LAG),
+            within=max(deadline.left, ACCOUNTING_LAG * self.cluster.pace),
             what="final in the accounting",
             where=f"job {', '.join(map(str, jobs))}",
             at_most=POLL,
@@ -219,6 +221,14 @@ class Slurm:
         """The accounting's present records of these jobs, array tasks each with its own; maybe fewer than asked for."""
         result = self.query("sacct", "--json", f"--jobs={','.join(map(str, ids))}")
         return tuple(SacctRecord.of(raw) for raw in document(result).get("jobs") or ())
+
+    def _wait(
+        self, probe: Callable[[], T | None], within: float | Deadline, what: str, where: str, seen: Callable[[], str]
+    ) -> T:
+        """Look every :data:`POLL` seconds at most, for ``within`` seconds; both are longer where machines are slow."""
+        pace = self.cluster.pace
+        end = within if isinstance(within, Deadline) else within * pace
+        return wait_for(probe, within=end, what=what, where=where, at_most=POLL * pace, last_seen=seen)
 
     # what jobs wrote
 

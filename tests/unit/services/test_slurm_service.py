@@ -219,3 +219,11 @@ def test_srun_that_does_not_end_is_an_outcome(said: str, expected: str) -> None:
     assert (result.returncode, result.stderr) == (-9, f"{said}srun {expected}")
     cancelled = [call.argv for call in calls(found) if call.argv[0] == "scancel"]
     assert cancelled == ([("scancel", "154")] if said else [])
+
+
+def test_on_slow_machines_a_wait_is_longer() -> None:
+    found = slurm({"squeue": "", "scontrol": job()})
+    for node in found.cluster.nodes:
+        node.pace = 2.0
+    with pytest.raises(DeadlineExceeded, match=r"^job 2: not ended within 0.4 s"):
+        found.ended(2, within=0.2)
