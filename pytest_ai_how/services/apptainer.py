@@ -24,6 +24,8 @@ POLICY_MODES = ("whitelist", "whitestrict", "blacklist")
 _TIMEOUT = 20.0
 #: Seconds for a container that does little: it starts in a third of one where nothing else runs.
 EXEC_TIMEOUT = 60.0
+# All that the job user needs, in one round trip: what Apptainer says, and an exit status a line; the last is sh's own.
+_LOOK = 'apptainer --version 2>&1; echo "$?"; test -w /dev/fuse; echo "$?"; exec unshare --user true'
 
 
 class ContainerOptions(TypedDict, total=False):
@@ -117,17 +119,15 @@ class Apptainer:
         return parse_objects(told.stdout) if told.ok else (), told
 
     def _fault(self, node: Node) -> str:
-        version, told = self.version(node)
-        if not version:
-            said = (told.stderr.strip() or told.stdout.strip() or "no output").splitlines()[-1]
-            return f"{node.name}: `apptainer --version` exited with {told.returncode}: {said}"
-        if not node.run("test", "-w", "/dev/fuse", check=False, timeout=_TIMEOUT, user=self.user).ok:
+        told = node.run("sh", "-c", _LOOK, check=False, timeout=3 * _TIMEOUT, user=self.user)
+        *said, version, fuse = told.stdout.splitlines() or ("", "", "")
+        if version != "0" or not parse_version("\n".join(said)):
+            last = ([line for line in said if line.strip()] or [told.stderr.strip() or "no output"])[-1]
+            return f"{node.name}: `apptainer --version` exited with {version or told.returncode}: {last}"
+        if fuse != "0":
             return f"{node.name}: /dev/fuse cannot be opened by {self.user}; images are mounted by FUSE"
-        spaces = node.run("unshare", "--user", "true", check=False, timeout=_TIMEOUT, user=self.user)
-        if not spaces.ok:
-            return (
-                f"{node.name}: {self.user} cannot make a user namespace: {spaces.stderr.strip() or 'no reason given'}"
-            )
+        if not told.ok:
+            return f"{node.name}: {self.user} cannot make a user namespace: {told.stderr.strip() or 'no reason given'}"
         return ""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from pytest_ai_how.transport.fake import FakeTransport
 from tests.fakes import Script, fake_cluster
 
 DATA = Path(__file__).parents[2] / "data" / "apptainer"
-READY: Script = {"apptainer --version": (DATA / "1.4.5-version.txt").read_text(), "test -w": "", "unshare": ""}
+VERSION = (DATA / "1.4.5-version.txt").read_text()
+READY: Script = {"sh -c": f"{VERSION}0\n0\n", "apptainer --version": VERSION}
 
 
 def apptainer(broken: Script | None = None, files: dict[str, bytes] | None = None) -> Apptainer:
@@ -37,29 +39,57 @@ def test_ready_on_all_machines_when_the_job_user_may_use_it() -> None:
     assert ready.faults() == ()
     transport = ready.cluster["node01"].transport
     assert isinstance(transport, FakeTransport)
-    assert [call.user for call in transport.calls] == [None, "hpc", "hpc"]
+    assert [call.user for call in transport.calls] == ["hpc"]
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ("sh: 1: apptainer: not found\n127\n0\n", "`apptainer --version` exited with 127: sh: 1: apptainer: not found"),
+        ("singularity 3\n0\n0\n", "`apptainer --version` exited with 0: singularity 3"),
+        (
+            Result((), 1, stderr="runuser: user hpc does not exist\n"),
+            "`apptainer --version` exited with 1: runuser: user hpc does not exist",
+        ),
+        (f"{VERSION}0\n1\n", "/dev/fuse cannot be opened by hpc; images are mounted by FUSE"),
+        (
+            Result((), 1, f"{VERSION}0\n0\n", "unshare: unshare failed: No space left on device\n"),
+            "hpc cannot make a user namespace: unshare: unshare failed: No space left on device",
+        ),
+    ],
+)
+def test_a_machine_that_lacks_something_is_named(told: str | Result, fault: str) -> None:
+    assert apptainer({"sh -c": told}).faults() == (f"node02: {fault}",)
 
 
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [
-        (
-            {"apptainer --version": Result((), 127, stderr="sh: apptainer: not found\n")},
-            "`apptainer --version` exited with 127: sh: apptainer: not found",
-        ),
-        ({"apptainer --version": "singularity 3\n"}, "`apptainer --version` exited with 0: singularity 3"),
-        (
-            {**dict(READY), "test -w": Result((), 1)},
-            "/dev/fuse cannot be opened by hpc; images are mounted by FUSE",
-        ),
-        (
-            {**dict(READY), "unshare": Result((), 1, stderr="unshare: unshare failed: No space left on device\n")},
-            "hpc cannot make a user namespace: unshare: unshare failed: No space left on device",
-        ),
+        ("", ""),
+        ("apptainer", "`apptainer --version` exited with 3: no such program"),
+        ("test", "/dev/fuse cannot be opened by hpc"),
+        ("unshare", "hpc cannot make a user namespace: no such program"),
     ],
 )
-def test_a_machine_that_lacks_something_is_named(broken: Script, fault: str) -> None:
-    assert apptainer(broken).faults() == (f"node02: {fault}",)
+def test_a_shell_is_asked_for_all_of_it_at_once(tmp_path: Path, broken: str, fault: str) -> None:
+    """The same words, run by a real shell in which one program after the other does not work."""
+    said = {"apptainer": f"printf '%s' '{VERSION}'", "test": "true", "unshare": "true"}
+    for name, text in said.items():
+        wrong = "echo no such program >&2; exit 3" if name == broken else text
+        (tmp_path / name).write_text(f"#!/bin/sh\n{wrong}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def run(argv: tuple[str, ...]) -> Result:
+        # A shell has its own test; here it is to be ours.
+        text = argv[2].replace("test -w", f"{tmp_path}/test -w")
+        done = subprocess.run(
+            ["/bin/sh", "-c", text], check=False, env={"PATH": str(tmp_path)}, capture_output=True, text=True
+        )
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    found = apptainer({"sh -c": run}).faults()
+    assert len(found) == bool(fault)
+    assert all(one.startswith(f"node02: {fault}") for one in found)
 
 
 def test_a_version_is_compared_by_its_numbers() -> None:
