@@ -221,7 +221,9 @@ class Bringup:
         Nothing is decided here. One that does not get so far is asked for each service all the same.
         """
         with suppress(AiHowError):
-            node.run("systemctl", "is-system-running", "--wait", check=False, timeout=max(deadline.left / self._pace, 1.0))
+            node.run(
+                "systemctl", "is-system-running", "--wait", check=False, timeout=max(deadline.left / self._pace, 1.0)
+            )
 
     def _await(self, name: str) -> dict[str, str]:
         self.progress.say(self.config.name, f"waiting for {name}")

@@ -127,6 +127,9 @@ ELSEWHERE = MappingProxyType(
         "pytest suites/phase0 suites/phase1 suites/phase2 suites/phase5 --cluster=local -n3": (
             "tests/integration/test_phases.py runs it on a cluster like it"
         ),
+        "pytest suites/mlops/training suites/mlops/distributed --cluster=local -n3": (
+            "tests/integration/test_phases.py runs both on a cluster like it"
+        ),
         "pytest suites/phase4 --cluster=local": "tests/integration/test_phase4.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local": _MINUTES,
         "pytest suites/phase6 --cluster=vm": "takes half an hour emulated; tests/integration/libvirt runs its parts",
@@ -142,6 +145,9 @@ UNIT = MappingProxyType(
         "pytest-ai-how inventory pci --yaml": 0,
         "pytest --pyargs pytest_ai_how.suites.phase0 --cluster=workstation --plan": 0,
         "pytest --pyargs pytest_ai_how.suites.phase3 --cluster=beegfs --plan": 0,
+        "pytest --pyargs pytest_ai_how.suites.phase6 --cluster=gpus --plan": 0,
+        "pytest --pyargs pytest_ai_how.suites.mlops.training --cluster=host --plan": 0,
+        "pytest-ai-how cache list": 0,
         "pytest --cluster=typo.yaml --plan": 4,
         "pytest --pyargs pytest_ai_how.suites.phase6 --cluster=my-site.yaml --plan": 0,
         "pytest my_site/test_clocks_seen_to_fail.py": 0,

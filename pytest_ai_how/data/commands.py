@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pytest_ai_how.data.cache import Cache
@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Do what ``args`` say and print it; 1 if ``list`` finds one that is not whole. Raises AiHowError."""
+    """Do what ``args`` say, and print what is there; 0. Raises AiHowError."""
     manifest = load_manifest(args.manifest)
     wanted = {name: data_set(manifest, name) for name in args.names}
     wanted = wanted or {name: data for name, data in manifest.items() if data.downloads}
@@ -30,17 +30,14 @@ def run(args: Namespace) -> int:
         with progress_on() as progress:
             for name, data in wanted.items():
                 cache.fill(name, data, progress)
-    lines, status = _listed(cache, wanted)
-    print("\n".join(lines))
-    return status
+    print("\n".join(_listed(cache, wanted)))
+    return 0
 
 
-def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> tuple[list[str], int]:
-    lines, status = [], 0
+def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> Iterator[str]:
     for name, data in wanted.items():
         faults = cache.faults(name, data)
-        status = 1 if faults else status
         size = sum(file.bytes for file in data.files) / 2**20
         held = "in the image that trains" if not data.downloads else "not whole" if faults else "whole"
-        lines += [f"{name:<10} {held:<10} {size:7.1f} MiB  {data.title}", *(f"  {fault}" for fault in faults)]
-    return lines, status
+        yield f"{name:<10} {held:<10} {size:7.1f} MiB  {data.title}"
+        yield from (f"  {fault}" for fault in faults)
