@@ -191,7 +191,7 @@ def completed(ended: Ended, stderr: str) -> None:
 
 
 def why(stderr: str) -> str:
-    r"""The last line of a program's own on its standard error; Apptainer's last word where it gave up.
+    r"""The last line of a program's own on its standard error; Slurm's or Apptainer's where it came to none.
 
     >>> why("Traceback …\nValueError: no data\nsrun: error: node01: task 0: Exited with exit code 1\n")
     'ValueError: no data'
@@ -199,4 +199,6 @@ def why(stderr: str) -> str:
     lines = [line for line in _COLOURS.sub("", stderr).splitlines() if line.strip()]
     own = [line for line in lines if not line.startswith(_NOT_ITS_OWN)]
     fatal = next((line for line in lines if line.startswith("FATAL:")), "")
-    return fatal or (own or lines or ["nothing on standard error"])[-1].strip()
+    # What Slurm says first tells more than what it does because of that.
+    errors = [line for line in lines if "error:" in line][:1]
+    return fatal or (own or errors or lines or ["nothing on standard error"])[-1].strip()

@@ -127,11 +127,17 @@ def options(task: Task) -> JobOptions:
     return wanted
 
 
+def _state(record: SacctRecord) -> str:
+    """The job's state; OUT_OF_MEMORY where its step was, of which the job only has that it failed (24.11.5)."""
+    starved = any("OUT_OF_MEMORY" in step.state for step in record.steps)
+    return "OUT_OF_MEMORY" if starved and record.state == "FAILED" else record.state
+
+
 def _ended(record: SacctRecord, job: Started) -> Ended:
     return Ended(
         id=job.id,
         name=job.task.name,
-        state=record.state,
+        state=_state(record),
         status=record.exit.status,
         signal=record.exit.signal,
         nodes=record.nodes,

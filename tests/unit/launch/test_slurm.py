@@ -60,6 +60,13 @@ def test_what_becomes_of_it() -> None:
     assert json.loads(ended.to_json())["state"] == "COMPLETED"
 
 
+def test_a_step_that_ran_out_of_memory() -> None:
+    step = {"step": {"id": "12.0"}, "state": ["OUT_OF_MEMORY"], "exit_code": 1, "nodes": {"list": ["node01"]}}
+    slurm = fake_slurm([FakeJob("train", 12, state="FAILED", code=1, record={"steps": [step]})])
+    ended = run(SlurmLauncher(slurm), TASK, within=5)
+    assert (ended.state, ended.status, ended.ok) == ("OUT_OF_MEMORY", 1, False)
+
+
 def test_a_refusal_is_the_clusters() -> None:
     slurm = fake_slurm(first=[("sbatch", REFUSED)])
     with pytest.raises(
@@ -99,4 +106,4 @@ def test_why() -> None:
     assert why("") == "nothing on standard error"
     assert why("FATAL:   no image\nsrun: error: node01: task 0: Exited") == "FATAL:   no image"
     assert why("\x1b[31mKeyError: 'x'\x1b[0m\nslurmstepd-node01: error: *** STEP 7.0\n") == "KeyError: 'x'"
-    assert why("srun: error: all gone\n") == "srun: error: all gone"
+    assert why("srun: error: all gone\nsrun: Terminating StepId=4.0\n") == "srun: error: all gone"
