@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from pytest_ai_how.cli.life import bring_up
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.drivers.select import choose_driver
+from pytest_ai_how.launch import Task
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease import reap
@@ -129,6 +131,14 @@ def test_what_was_recorded_is_read_by_tensorboard(trainer: Trainer, request_: Re
     with pytest.raises(AssertionError, match="loss was recorded as"):
         checks.test_record(_With(trainer, seen), SCALE, Evidence())  # type: ignore[arg-type]
     assert again.metrics().parameters != found.metrics().parameters
+
+
+def test_the_data_sets_of_full_scale_are_read(trainer: Trainer, request_: Request) -> None:
+    program = Path(__file__).with_name("readers.py").read_bytes()
+    trainer.launcher.query("tee", "--", f"{trainer.payloads()}/readers.py", input=program)
+    task = Task("readers", ("python3", "readers.py"), trainer.folder, memory=request_.memory)
+    _, said = trainer.plain(task, 120.0)
+    assert said == "all is well\n"
 
 
 class _With:

@@ -202,7 +202,7 @@ def watched(me: Me, out: Path) -> subprocess.Popen[bytes] | None:
     if me.device.type != "cuda":
         return None
     asked = "--query-gpu=uuid,utilization.gpu,memory.used"
-    uuid = str(torch.cuda.get_device_properties(me.device).uuid)
+    uuid = str(torch.cuda.get_device_properties(me.device).uuid).removeprefix("GPU-")
     words = ["nvidia-smi", asked, "--format=csv,noheader,nounits", "--loop-ms=500", f"--id=GPU-{uuid}"]
     with (out / f"gpu-{me.rank}.csv").open("wb") as file:
         return subprocess.Popen(words, stdout=file)
