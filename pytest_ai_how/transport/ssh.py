@@ -122,7 +122,7 @@ class SshTransport:
             raise TransportError(
                 self.node,
                 f"the connection to {self._endpoint} broke while `{quote(output.argv)}` ran: "
-                f"{error or type(error).__name__}",
+                f"{str(error) or type(error).__name__}",
                 expected="an exit status; it may have run, so it was not sent again",
                 cure="see whether the machine is up, and what sshd's log there says",
             ) from error
@@ -154,7 +154,7 @@ class SshTransport:
     def _refused(self, error: Exception) -> TransportError:
         return TransportError(
             self.node,
-            f"{self._endpoint} opened no session: {error or type(error).__name__}",
+            f"{self._endpoint} opened no session: {str(error) or type(error).__name__}",
             cure="see what sshd's log there says, and that MaxSessions is 10 or more",
         )
 
@@ -195,7 +195,7 @@ class SshTransport:
                         return
                 why = f"some of its processes remain in session {pid}: {_last(said)}"
             except (DeadlineExceeded, EOFError, OSError, SSHException) as error:
-                why = f"process {pid}: {error or type(error).__name__}"
+                why = f"process {pid}: {str(error) or type(error).__name__}"
         raise TransportError(
             self.node,
             f"`{quote(output.argv)}` did not end in time and could not be killed ({why})",

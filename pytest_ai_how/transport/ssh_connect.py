@@ -77,7 +77,7 @@ def connect(endpoint: Endpoint) -> Connection:
             ) from error
         raise TransportError(
             endpoint.node,
-            f"no ssh connection to {endpoint}: {error or type(error).__name__}",
+            f"no ssh connection to {endpoint}: {str(error) or type(error).__name__}",
             cure="see that the machine is up, that sshd runs there and that the address and port are right",
         ) from error
     wire = connection.transport.sock
