@@ -24,7 +24,13 @@ _CMDLINE = (
 )
 # With several CPUs each change of the kernel's code stops them all, which emulated ones do slowly: the others come with
 # the services (role kernel, ai-how-cpus.conf). Without this list systemd compiles and loads a security module by BPF.
-_EMULATED = ("maxcpus=1", "lsm=capability")
+# QEMU translates a program anew for each address that it lies at: with random ones a page of the C library had its
+# translation for every process that there ever was (1.7 million in half an hour; without them 0.13 million after eight
+# minutes), and a machine that was rebooted then walked through those at each byte that its kernel was unpacked over:
+# some bytes a second, and it had not begun to boot after ten minutes (7.2.22).
+_EMULATED = ("maxcpus=1", "lsm=capability", "norandmaps")
+#: MiB of translated code that an emulator keeps; it would take 1024.
+TRANSLATED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class DomainXml:
             kvm=self.hypervisor.kvm,
             board=self.hypervisor.board,
             emulated_cpu=EMULATED_CPU,
+            translated=TRANSLATED,
             emulator=self.hypervisor.emulator,
             virtiofsd=self.hypervisor.virtiofsd,
             labels=self.hypervisor.labels,

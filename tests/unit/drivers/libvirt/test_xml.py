@@ -13,6 +13,7 @@ from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.drivers.libvirt.xml import (
     EMULATED_CPU,
+    TRANSLATED,
     DomainXml,
     Files,
     Filesystem,
@@ -65,10 +66,17 @@ def test_emulated_machines_boot_on_one_cpu_and_those_with_devices_look_for_their
         return (domain(hypervisor, **changes).findtext("./os/cmdline") or "").split()
 
     with_devices = {"gpus": {"kind": "passthrough", "count": 1, "devices": [GPU, SOUND]}}
-    assert {"maxcpus=1", "lsm=capability"} <= set(words(EMULATED))
-    assert not {"maxcpus=1", "lsm=capability", "ai_how.coldplug"} & set(words(KVM))
+    assert {"maxcpus=1", "lsm=capability", "norandmaps"} <= set(words(EMULATED))
+    assert not {"maxcpus=1", "lsm=capability", "norandmaps", "ai_how.coldplug"} & set(words(KVM))
     assert "ai_how.coldplug" not in words(EMULATED)
     assert "ai_how.coldplug" in words(KVM, **with_devices)
+
+
+def test_an_emulator_keeps_no_gigabyte_of_translated_code() -> None:
+    cache = domain(EMULATED).find("./features/tcg/tb-cache")
+    assert cache is not None
+    assert (cache.text, cache.get("unit")) == (str(TRANSLATED), "MiB")
+    assert domain(KVM).find("./features/tcg") is None
 
 
 def test_memory_and_cpus_are_those_of_the_yaml() -> None:
