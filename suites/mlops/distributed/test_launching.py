@@ -102,7 +102,7 @@ def test_port_taken(runs: Runs, evidence: Evidence, measure: Measurements) -> No
 
     def action() -> dict[str, str]:
         task = trainer.task("ddp-taken", work, request, torchrun=True)
-        taken = ("python3", f"{trainer.payloads()}/occupied.py", *task.argv)
+        taken = (trainer.python, f"{trainer.payloads()}/occupied.py", *task.argv)
         job = trainer.launcher.start(replace(task, argv=taken))
         try:
             return {"ended": trainer.launcher.ended(job, work.minutes * 60).to_json()}
@@ -130,7 +130,7 @@ def test_tracking_server(runs: Runs, evidence: Evidence, measure: Measurements) 
     metrics, work = found.metrics(), runs.work(CIFAR)
 
     def action() -> dict[str, str]:
-        argv = ("python3", "board.py", f"{found.out}/tensorboard")
+        argv = (trainer.python, "board.py", f"{found.out}/tensorboard")
         task = Task("board", argv, trainer.folder, memory=min(work.memory, found.request.memory))
         ended, said = trainer.plain(task, work.minutes * 60)
         return {"ended": ended.to_json(), "said": said}
