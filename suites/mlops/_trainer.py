@@ -32,6 +32,8 @@ _TORCHRUN = (
     '[ "$AI_HOW_NODE" = 0 ] && echo "meets: $AI_HOW_HEAD:$AI_HOW_PORT"\n'
     'exec "$0" -m torch.distributed.run --nnodes="$AI_HOW_NODES" --rdzv-backend=c10d '
     '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 '
+    # One machine needs no name, and what it calls itself may lead nowhere.
+    '$([ "$AI_HOW_NODES" = 1 ] && echo --local-addr=127.0.0.1) '
     # Said outright: torchrun's own guess becomes a client of whoever else has taken its port, and waits for an answer.
     '--rdzv-conf="is_host=$([ "$AI_HOW_NODE" = 0 ] && echo true || echo false)" "$@"'
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.apptainer import command
+from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 
 from ._ranks import Ran, Shape, expect, in_place, launch, placed
+from ._topology import pair
 
 #: MiB for each process: PyTorch and the buffers of a reduction, and what CUDA's libraries take on top.
 MEMORY, MEMORY_CUDA = 640, 6144
@@ -39,6 +41,16 @@ def run_in_container(
     for told in ran.told:
         expect(ran, told, "container", image)
     return ran
+
+
+def on_two_gpus(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> Callable[..., Ran]:
+    """The same for two GPUs, where one job can hold them best: a call takes the program and its arguments."""
+
+    def in_containers(program: str, *args: str) -> Ran:
+        options, image = pair(slurm, evidence).options, registry.path("pytorch")
+        return run_in_container(slurm, evidence, run_id, image, program, *args, gpus=True, options=options)
+
+    return in_containers
 
 
 def by_backend(ran: Ran, backend: str) -> None:

@@ -83,7 +83,7 @@ def launch(
         f"{culprit(result)}: {program} as {shape} ranks ended with {status(result)}: {cause(result)}; expected that "
         "all ranks end well; do: see the attached output"
     )
-    documents = [_document(line) for line in result.stdout.splitlines() if line.strip()]
+    documents = [document(line) for line in result.stdout.splitlines() if line.strip()]
     assert None not in documents, (
         f"{result.node}: {program} printed {result.stdout[-200:]!r}, expected JSON of all ranks"
     )
@@ -127,7 +127,8 @@ def expect(ran: Ran, told: Told, key: str, expected: object) -> None:
     )
 
 
-def _document(line: str) -> list[dict[str, Any]] | None:
+def document(line: str) -> list[dict[str, Any]] | None:
+    """What a line says of all ranks; None when it says something else."""
     try:
         found = json.loads(line)
     except ValueError:

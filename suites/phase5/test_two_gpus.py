@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
-from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 from pytest_ai_how.services.slurm.topology import Topology
 from pytest_ai_how.services.storage.baseline import Baseline
 
 from ..phase6._containers import cause, culprit
-from ._collectives import by_backend, exact, punctual, run_in_container, slowest
-from ._topology import pair, pairs
+from ._collectives import by_backend, exact, punctual, slowest
+from ._ranks import Ran
+from ._topology import pairs
 
-pytestmark = pytest.mark.requires("slurm", "gpu.pair", "shared-storage")
+pytestmark = pytest.mark.requires("gpu.pair", "shared-storage")
 
 #: MiB of a task that only says where it is.
 SMALL = 32
@@ -30,6 +31,7 @@ WHERE = (
 
 
 @pytest.mark.check("TR2-01")
+@pytest.mark.requires("slurm")
 def test_topology(slurm: Slurm, evidence: Evidence) -> None:
     """One job holds two GPUs as Slurm's records of the nodes say that it can: 1×2 or 2×1, each where both are there."""
     for topology in pairs(slurm, evidence):
@@ -57,11 +59,10 @@ def granted(topology: Topology, told: list[dict[str, str]]) -> None:
 
 
 @pytest.mark.check("TR2-02")
-@pytest.mark.requires("gpu.real", "apptainer", "image.pytorch")
-def test_collectives_over_nccl(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> None:
+@pytest.mark.requires("gpu.real", "pytorch")
+def test_collectives_over_nccl(two_gpus: Callable[..., Ran]) -> None:
     """Between two GPUs, all_reduce, broadcast and all_gather are exact, and a barrier holds everybody up."""
-    options, image = pair(slurm, evidence).options, registry.path("pytorch")
-    ran = run_in_container(slurm, evidence, run_id, image, "collectives", gpus=True, options=options)
+    ran = two_gpus("collectives")
     by_backend(ran, "nccl")
     exact(ran)
     punctual(ran)
@@ -69,13 +70,12 @@ def test_collectives_over_nccl(slurm: Slurm, registry: Registry, evidence: Evide
 
 @pytest.mark.check("TR2-03")
 @pytest.mark.exclusive
-@pytest.mark.requires("gpu.real", "apptainer", "image.pytorch")
+@pytest.mark.requires("gpu.real", "pytorch")
 def test_bandwidth_over_nccl(
-    slurm: Slurm, registry: Registry, evidence: Evidence, measure: Measurements, baseline: Baseline, run_id: str
+    two_gpus: Callable[..., Ran], evidence: Evidence, measure: Measurements, baseline: Baseline
 ) -> None:
     """The bus bandwidth of all_reduce between two GPUs is no fifth lower than in earlier runs."""
-    options, image, args = pair(slurm, evidence).options, registry.path("pytorch"), (str(TENSOR), str(TIMES))
-    ran = run_in_container(slurm, evidence, run_id, image, "bandwidth", *args, gpus=True, options=options)
+    ran = two_gpus("bandwidth", str(TENSOR), str(TIMES))
     by_backend(ran, "nccl")
     node, reached = slowest(ran)
     metric = "collective.nccl.all_reduce"

@@ -24,10 +24,13 @@ GPUS = 2
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Trainings of this run on two GPUs. Each runs once, whoever asks first; what they left is attached."""
+    """Trainings of this run on two GPUs. Each runs once, whoever asks first; what they left is attached.
+
+    Without ``slurm`` they are the first two of the machine that trains.
+    """
 
     trainer: Trainer
-    slurm: Slurm
+    slurm: Slurm | None
     scale: Scale
     evidence: Evidence
 
@@ -37,11 +40,17 @@ class Runs:
 
     def request(self, work: Work, last: bool = False) -> Request:
         """What a job of two processes asks for: the best way to have two GPUs, or the last of the ways there are."""
+        if self.slurm is None:
+            return self._attach(Request(work.cpus, 0, GPUS), work)
         records = tuple(self.slurm.nodes().values())
         found = topologies(records, GPUS)
         assert found, f"{self.slurm.cluster.controller.name}: {why_none(records)}; expected {GPUS}; do: `sinfo -N -l`"
         request = for_topology(records, found[-1 if last else 0], work.cpus, work.memory)
         self.evidence.attach("what is asked for", describe(request, records, work.cpus, work.memory))
+        return request
+
+    def _attach(self, request: Request, work: Work) -> Request:
+        self.evidence.attach("what is asked for", describe(request, (), work.cpus, work.memory))
         return request
 
     def cifar(self) -> Trained:
@@ -56,6 +65,8 @@ class Runs:
 
     def one(self, work: Work) -> Request:
         """What the same job of one process asks for."""
+        if self.slurm is None:
+            return self._attach(Request(work.cpus, 0, 1), work)
         first = self.request(work).on[0]
         records = [record for name, record in self.slurm.nodes().items() if name == first]
         return for_one(records, work.cpus, work.memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import Scale
 from pytest_ai_how.services.slurm import Slurm
@@ -13,6 +14,9 @@ from ._run import Runs
 
 
 @pytest.fixture
-def runs(trainer: Trainer, slurm: Slurm, scale: Scale, evidence: Evidence) -> Runs:
+def runs(
+    trainer: Trainer, cluster_config: ClusterConfig, scale: Scale, evidence: Evidence, request: pytest.FixtureRequest
+) -> Runs:
     """The trainings of this run on two GPUs: ``runs.cifar()`` is what that one left, attached as evidence."""
+    slurm: Slurm | None = request.getfixturevalue("slurm") if cluster_config.slurm else None
     return Runs(trainer, slurm, scale, evidence)

@@ -17,7 +17,7 @@ from .._trained import Work
 from ._run import CIFAR, GPUS, MNIST, Runs
 
 # Speed is measured, and two jobs must find room at once: no other jobs meanwhile.
-pytestmark = [pytest.mark.requires("slurm", "gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
+pytestmark = [pytest.mark.requires("gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
 
 
 @pytest.mark.check("TR2-16")
@@ -44,6 +44,7 @@ def test_fsdp(runs: Runs, evidence: Evidence) -> None:
 
 
 @pytest.mark.check("TR2-17")
+@pytest.mark.requires("slurm")  # which gives each job ports of its own
 def test_two_at_once(runs: Runs, evidence: Evidence) -> None:
     """Two jobs that train at the same time, on one node where it can take both, meet each at a port of its own."""
     work = runs.work(MNIST)
@@ -94,6 +95,7 @@ def together(runs: Runs, work: Work, request: Request) -> tuple[tuple[Ended, ...
 
 
 @pytest.mark.check("TR2-17")
+@pytest.mark.requires("slurm")  # which gives each job ports of its own
 def test_port_taken(runs: Runs, evidence: Evidence, measure: Measurements) -> None:
     """Where somebody else has a job's port, the job ends soon, and says that the address is in use."""
     work = runs.work(MNIST)

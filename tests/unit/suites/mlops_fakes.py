@@ -99,5 +99,5 @@ def digests(**by_node: str) -> Cluster:
     return fake_cluster(rules)
 
 
-def scale() -> Scale:
-    return load_scale("smoke")
+def scale(name: str = "smoke") -> Scale:
+    return load_scale(name)

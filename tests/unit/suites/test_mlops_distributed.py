@@ -15,6 +15,7 @@ from suites.mlops._request import Request
 from suites.mlops._trained import Killed, Trained
 from suites.mlops._trainer import Trainer
 from suites.mlops.distributed import test_distributed as checks
+from suites.mlops.distributed._judged import in_place
 from suites.mlops.distributed._run import Runs
 from tests.unit.suites.mlops_fakes import DATA, Edit, FakeTrainer, ended, left, scale
 from tests.unit.suites.task042_fakes import fake_slurm, new_measure
@@ -127,13 +128,14 @@ def test_a_network_that_has_learnt_little(evidence: Evidence) -> None:
 
 @pytest.mark.seen_to_fail("TR2-06")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
-    def run(second: str) -> None:
+    def run(second: str, size: str = "full") -> None:
         found = ddp(gpus={0: "GPU-0, 91, 4210\n", 1: second})
-        checks.test_utilisation(runs(evidence, {"ddp": found}), evidence, new_measure())
+        checks.test_utilisation(replace(runs(evidence, {"ddp": found}), scale=scale(size)), evidence, new_measure())
 
     run("GPU-1, 88, 4210\n")
-    with pytest.raises(LimitExceeded, match=r"^node01: distributed\.gpu\.utilisation is 30 %, expected at least 70 %"):
+    with pytest.raises(LimitExceeded, match=r"^node01: distributed\.gpu\.utilisation\.full is 30 %, exp"):
         run("GPU-1, 30, 4210\n")
+    run("GPU-1, 30, 4210\n", "smoke")  # too small a network to keep a GPU busy: recorded
     with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 1"):
         run("")
 
@@ -379,3 +381,24 @@ def test_gpus_that_the_accounting_lacks(found: Trained, message: str, evidence: 
     checks.test_accounting(runs(evidence))
     with pytest.raises(AssertionError, match=rf"job 9 \(ddp-mnist\): {message}"):
         checks.test_accounting(runs(evidence, {"ddp-mnist": found}))
+
+
+# without Slurm
+
+
+def test_without_slurm_the_first_two_gpus_of_the_machine_are_asked_for(evidence: Evidence) -> None:
+    found = replace(runs(evidence), slurm=None)
+    work = found.work("cifar10")
+    assert found.request(work) == found.request(work, last=True) == Request(work.cpus, 0, 2)
+    assert found.one(work) == Request(work.cpus, 0, 1)
+    assert "2 processes" in evidence.items[0].content
+
+
+def test_who_asked_for_no_machine_by_name_gets_one() -> None:
+    nowhere = Request(1, 0, 2)
+    one = replace(ddp(), request=nowhere)
+    with pytest.raises(
+        AssertionError, match=r"processes ran on \{'node01': 1, 'node02': 1\}, expected \{'node01': 2\}"
+    ):
+        in_place(replace(mnist(), request=nowhere), "gloo")
+    assert len(in_place(one, "gloo")) == 2

@@ -99,7 +99,8 @@ def test_several_processes_are_started_by_torchrun_on_each_machine(lease: Lease)
     script = scripts(trainer)[1]
     assert "srun --nodes=2 --ntasks=2 --cpus-per-task=2 --kill-on-bad-exit --mpi=none --resv-ports=2 sh -c " in script
     assert "torch.distributed.run --nnodes=" in script
-    assert '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 --rdzv-conf="is_host=' in script
+    assert '--rdzv-endpoint="$AI_HOW_HEAD:$AI_HOW_PORT" --max-restarts=0 ' in script
+    assert '--rdzv-conf="is_host=' in script
     assert f"python3 --nproc-per-node=2 {FOLDER}/payloads/train.py" in script
 
 

@@ -180,12 +180,13 @@ def test_output_that_tells_of_an_error(line: str, evidence: Evidence) -> None:
 
 @pytest.mark.seen_to_fail("TR1-09")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
-    def run(text: str) -> None:
-        checks.test_utilisation(trainer({"train": left(gpus={0: text})}), scale(), evidence, new_measure())
+    def run(text: str, size: str = "full") -> None:
+        checks.test_utilisation(trainer({"train": left(gpus={0: text})}), scale(size), evidence, new_measure())
 
     run("GPU-6f, 91, 4210\nGPU-6f, 88, 4210\nGPU-6f, 12, 42")
-    with pytest.raises(LimitExceeded, match=r"^node01: training\.gpu\.utilisation is 12 %, expected at least 50 %"):
+    with pytest.raises(LimitExceeded, match=r"^node01: training\.gpu\.utilisation\.full is 12 %, expecte"):
         run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n")
+    run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n", "smoke")  # too small a network: recorded
     for text in ("", "GPU-6f, [N/A], 4210\n"):
         with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 0 after the first epoch"):
             run(text)

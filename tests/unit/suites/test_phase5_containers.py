@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 
+from pytest_ai_how.launch.direct import DirectLauncher
+from pytest_ai_how.launch.runtime import Runtime
+from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded
 from pytest_ai_how.services.storage.baseline import Baseline
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport import LocalTransport
 from suites.phase5 import test_containers as containers
 from suites.phase5 import test_two_gpus as gpus
+from suites.phase5._collectives import on_two_gpus
+from suites.phase5._ranks import Ran
+from suites.phase5._torchrun import run_by_torchrun
+from tests.fakes import fake_cluster
 from tests.unit.suites.phase5_fakes import IMAGE, NO_MPI, Edit, Ranks, asked, captured, changed, edited, slurm
 from tests.unit.suites.task042_fakes import new_measure
 
@@ -205,9 +213,43 @@ def test_nccl_that_is_wrong_or_not_there(evidence: Evidence) -> None:
 @pytest.mark.seen_to_fail("TR2-02")
 @pytest.mark.parametrize(("edit", "message"), WRONG_COLLECTIVES)
 def test_collectives_over_nccl_that_are_wrong(edit: Edit, message: str, evidence: Evidence) -> None:
-    gpus.test_collectives_over_nccl(*slurm(on_gpus("collectives_over_gloo")), evidence, "r1")
+    gpus.test_collectives_over_nccl(on_two_gpus(*slurm(on_gpus("collectives_over_gloo")), evidence, "r1"))
     with pytest.raises(AssertionError, match=f"^{message.replace('node02', 'node01')}"):
-        gpus.test_collectives_over_nccl(*slurm(on_gpus("collectives_over_gloo", edit)), evidence, "r1")
+        gpus.test_collectives_over_nccl(on_two_gpus(*slurm(on_gpus("collectives_over_gloo", edit)), evidence, "r1"))
+
+
+@pytest.mark.seen_to_fail("TR2-02")
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        (
+            "echo 'RuntimeError: NCCL error' >&2; exit 1",
+            "ended as FAILED with 1: RuntimeError: NCCL error; expected",
+        ),
+        ("echo hello", r"printed 'hello\\n', expected JSON of all ranks once"),
+        ("echo '[]'; echo '[]'", "expected JSON of all ranks once"),
+    ],
+)
+def test_without_slurm_torchrun_starts_them(tmp_path: Path, says: str, message: str, evidence: Evidence) -> None:
+    box = Node(fake_cluster({}).nodes[0].config, LocalTransport("box"))
+    launcher = DirectLauncher(box, str(tmp_path / "jobs"))
+
+    def two(program: str, *args: str) -> Ran:
+        return run_by_torchrun(launcher, Runtime(str(tmp_path / "python")), evidence, "r1", program, *args)
+
+    def python(text: str) -> None:
+        (tmp_path / "python").write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/asked\n{text}\n')
+        (tmp_path / "python").chmod(0o755)
+
+    (tmp_path / "told").write_text(on_gpus("collectives_over_gloo"))
+    python(f"echo a library says something; cat {tmp_path}/told")
+    gpus.test_collectives_over_nccl(two)
+    assert "--standalone --local-addr=127.0.0.1" in (tmp_path / "asked").read_text()
+    assert "--nproc-per-node=2" in (tmp_path / "asked").read_text()
+    python(says)
+    with pytest.raises(AssertionError, match=message):
+        gpus.test_collectives_over_nccl(two)
+    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 @pytest.mark.seen_to_fail("TR2-03")
@@ -216,7 +258,8 @@ def test_nccl_that_became_slow(tmp_path: Path, evidence: Evidence) -> None:
         each = (changed(n, seconds=[seconds] * 5, bytes=256 * 2**20) for n in (0, 1))
         answer = on_gpus("bandwidth_over_gloo", *each, *edits)
         baseline = Baseline(tmp_path / "figures.json", run_id)
-        gpus.test_bandwidth_over_nccl(*slurm(answer), evidence, new_measure(), baseline, run_id)
+        two = on_two_gpus(*slurm(answer), evidence, run_id)
+        gpus.test_bandwidth_over_nccl(two, evidence, new_measure(), baseline)
 
     run(0.002, "r1")
     run(0.0021, "r2")
