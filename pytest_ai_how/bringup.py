@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -85,6 +86,8 @@ class Bringup:
         self._built: tuple[str, Cluster, dict[str, Service]] | None = None
         self._building = threading.Lock()
         self._abandoned = threading.Event()
+        # Machines that continued a moment ago: the driver has logged in to each.
+        self._reached = False
 
     def cluster(self) -> Cluster:
         """The cluster, with every machine answering over its transport."""
@@ -134,9 +137,11 @@ class Bringup:
 
         for target in targets:
             visit(target, ())
-        return [
-            [name for name, at in depth.items() if at == level] for level in range(max(depth.values(), default=-1) + 1)
-        ]
+        if self._were_ready:  # none waits for another to start
+            services = depth.keys() - {MACHINES, SSH, WARM}
+            depth.update(dict.fromkeys(services, 1 + depth.get(SSH, 0)))
+        levels = sorted(set(depth.values()))
+        return [[name for name, at in depth.items() if at == level] for level in levels]
 
     def _needs(self, name: str) -> tuple[str, ...]:
         if name == MACHINES:
@@ -175,6 +180,7 @@ class Bringup:
         self.progress.say(self.config.name, f"making {len(self.config.nodes)} machines ({self.driver.name})")
         self.driver.check(self.config)
         self.driver.up(self.config, self.lease.journal.of(MACHINES))
+        self._reached = self._were_ready
         return {node.name: str(node.address) for node in self.config.nodes}
 
     def _keep_warm(self) -> dict[str, str]:
@@ -185,6 +191,8 @@ class Bringup:
         return {}
 
     def _reach_machines(self) -> dict[str, str]:
+        if self._reached:
+            return {node.name: "continued" for node in self.config.nodes}
         self.progress.say(self.config.name, "asking this machine" if self.driver.name == "host" else "waiting for ssh")
         deadline = Deadline(SSH_WITHIN * self._pace)
         nodes = self._current()[0].nodes
@@ -211,7 +219,7 @@ class Bringup:
             name, within=deadline, what=what, where=node.name, every=_LOOK_FIRST, at_most=_LOOK_AT_MOST,
             last_seen=lambda: said, cure=cure,
         )  # fmt: skip
-        if self._pace > 1.0:
+        if self._pace > 1.0 and not self._were_ready:
             self._leave_to_boot(node, deadline)
         return found
 
@@ -252,6 +260,11 @@ class Bringup:
                 cure=f"look inside: pytest-ai-how ssh --cluster {self.config.name} {where}",
             ) from error
         return {}
+
+    @cached_property
+    def _were_ready(self) -> bool:
+        """Whether the machines were ready before, with all services, and now continue; asked before they are made."""
+        return self._first() == [WARM] and cast(Warms, self.driver).is_warm(self.config)
 
     @property
     def _pace(self) -> float:

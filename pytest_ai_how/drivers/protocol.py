@@ -94,7 +94,10 @@ class Warms(Protocol):
     """A driver that can keep machines that are ready, and let the next bring-up continue from them (``restore``)."""
 
     def is_warm(self, config: ClusterConfig) -> bool:
-        """Whether machines like these are kept: :meth:`Driver.up` continues from them in place of a boot."""
+        """Whether machines like these are kept.
+
+        :meth:`Driver.up` continues from them in place of a boot then, and has logged in to each when it returns.
+        """
 
     def keep_warm(self, config: ClusterConfig) -> None:
         """Keep the machines as they are now; they stand still for some seconds and go on.

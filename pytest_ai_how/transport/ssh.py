@@ -84,6 +84,13 @@ class SshTransport:
             raise FileError(self.node, f"{path} could not be read: {_last(output)}")
         return bytes(output.stdout)
 
+    def open(self) -> None:
+        """Connect, unless it is connected: a command that carries the time must not wait for a login.
+
+        Raises what :meth:`execute` raises when the machine is not reached.
+        """
+        self._connected()
+
     def close(self) -> None:
         """Drop the kept connection; commands that run on it are lost. The next call connects again."""
         with self._lock:

@@ -383,6 +383,19 @@ def test_machines_are_kept_when_all_services_are_ready_and_were_not_before(
     assert lines.lines.count("local: keeping the machines for the next time") == driver.kept
 
 
+def test_of_machines_that_continue_no_service_waits_for_another(config: ClusterConfig, lease: Lease) -> None:
+    driver = WarmDriver(lease.state)
+    driver.kept = 1
+    wanted = config.model_copy(update={"bringup": "restore"})
+    services = {"munge": FakeService("munge", (), [()]), "slurm": FakeService("slurm", ("munge",), [()])}
+    factories = {name: _giving(one) for name, one in services.items()}
+    continued = Bringup(wanted, driver, lease, Lines(), factories)
+    assert [sorted(level) for level in continued._levels(["slurm"])] == [["machines"], ["ssh"], ["munge", "slurm"]]
+    assert [len(level) for level in continued._levels(["warm"])] == [1, 1, len(services_of(config)), 1]
+    booted = Bringup(wanted, WarmDriver(lease.state), lease, Lines(), factories)
+    assert [sorted(level) for level in booted._levels(["slurm"])] == [["machines"], ["ssh"], ["munge"], ["slurm"]]
+
+
 def test_machines_that_are_not_ready_are_not_kept(config: ClusterConfig, lease: Lease) -> None:
     driver = WarmDriver(lease.state)
     services = {name: FakeService(name, (), [()]) for name in services_of(config)}

@@ -75,7 +75,10 @@ class Build:
         self.machines = [Machine(config, node, folder / "nodes" / node.name) for node in config.nodes]
 
     def run(self) -> None:
-        """Make the machines, start them, fill the shared directory beside that, and wait for both."""
+        """Make the machines, start them, fill the shared directory beside that, and wait for both.
+
+        Machines that continue are not waited for.
+        """
         write_keys(self.folder / "keys", self.identity, self.renderer.shared_text("known_hosts.j2"))
         registry = lay_out(self.config, self.shared, self.accounts)
         with ThreadPoolExecutor(len(self.machines) + 1) as pool:
@@ -88,7 +91,9 @@ class Build:
                 starting = [machine for machine in self.machines if machine.node.auto_start]
                 _results([pool.submit(self._start, machine, connection) for machine in starting])
                 deadline = Deadline(_BOOT[self.hypervisor.kvm])
-                waits = [pool.submit(self._await, machine, connection, deadline) for machine in starting]
+                # Those that continue are logged in to next, which a banner before would only delay.
+                booting = [] if self.images.warm else starting
+                waits = [pool.submit(self._await, machine, connection, deadline) for machine in booting]
                 if registry:
                     group = self.accounts.owner("slurm")[1]
                     waits.append(pool.submit(deploy_images, registry, self.images.containers, group))

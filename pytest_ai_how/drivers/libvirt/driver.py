@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_ai_how.drivers.libvirt.warm import Warm
     from pytest_ai_how.drivers.machines.reality import Shape
     from pytest_ai_how.drivers.machines.render import File
+    from pytest_ai_how.transport.ssh import SshTransport
 
 ImagePath = Callable[[str, PackageSource | None], Path]
 ImageDigest = Callable[[str, PackageSource | None], str]
@@ -105,11 +106,12 @@ class LibvirtDriver:
         the machine; what was made so far is in the journal.
         """
         from pytest_ai_how.drivers.libvirt.build import Build, Images
-        from pytest_ai_how.drivers.libvirt.warm import set_clocks
+        from pytest_ai_how.drivers.libvirt.warm import go_on
 
         packages = origin(config)
         containers = {name: self._image(name, packages) for name in containers_of(config)}
-        warm = self._warm(config) if self.is_warm(config) else None
+        kept = self._warm(config) if config.bringup == "restore" else None
+        warm = kept if kept and kept.is_kept else None
         images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers, warm)
         machines = _folder(config)
         journal.intend("directory", path=str(machines))
@@ -120,8 +122,8 @@ class LibvirtDriver:
             daemon.start_private(config.name, journal)
         Build(config, machines, journal, images, self._hypervisor(config.name, chosen), chosen).run()
         if warm:
-            running = {node.name: self.transport(config, node.name) for node in config.nodes if node.auto_start}
-            set_clocks(running)
+            running = self._logins(config)
+            go_on(running)
             self._reached = {(config.name, name): transport for name, transport in running.items()}
 
     def is_warm(self, config: ClusterConfig) -> bool:
@@ -130,11 +132,18 @@ class LibvirtDriver:
 
     def keep_warm(self, config: ClusterConfig) -> None:
         """Keep the machines as they are; see :class:`.protocol.Warms`."""
-        from pytest_ai_how.drivers.libvirt.warm import keep
+        from pytest_ai_how.drivers.libvirt.warm import go_on, keep, stand_still
 
         machines = [_machine(config, node.name) for node in config.nodes if node.auto_start]
-        with api.connected(_address(config)) as connection:
-            keep(self._warm(config), _folder(config) / "keys", machines, connection)
+        logins = self._logins(config)
+        try:
+            with api.connected(_address(config)) as connection:
+                stand_still(logins)
+                keep(self._warm(config), _folder(config) / "keys", machines, connection)
+        finally:
+            go_on(logins)
+            for login in logins.values():
+                login.close()
 
     def deploy(self, config: ClusterConfig, controller: Node) -> None:
         """Put the container images onto BeeGFS; a directory of this host has them before the machines boot."""
@@ -147,13 +156,7 @@ class LibvirtDriver:
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to ``node`` as root, with the host key that was made for it."""
         # To log in takes an emulated machine two seconds of CPU.
-        if reached := self._reached.pop((config.name, node), None):
-            return reached
-        from pytest_ai_how.transport.ssh import SshTransport
-
-        keys = _folder(config) / "keys"
-        address = str(_node(config, node).address)
-        return SshTransport(node, address, 22, "root", keys / "id_ed25519", keys / "known_hosts")
+        return self._reached.pop((config.name, node), None) or _login(config, _node(config, node))
 
     def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:
         """The keys that daemons authenticate with and the private halves of all key pairs; empty before :meth:`up`."""
@@ -224,6 +227,9 @@ class LibvirtDriver:
 
         return files(_machine(config, node), _folder(config))
 
+    def _logins(self, config: ClusterConfig) -> dict[str, SshTransport]:
+        return {node.name: _login(config, node) for node in config.nodes if node.auto_start}
+
     def _warm(self, config: ClusterConfig) -> Warm:
         from pytest_ai_how.drivers.libvirt.host import EMULATOR
         from pytest_ai_how.drivers.libvirt.warm import host_versions, warm_of
@@ -276,6 +282,13 @@ def _node(config: ClusterConfig, name: str) -> NodeConfig:
             return node
     known = ", ".join(node.name for node in config.nodes)
     raise ProvisionError(name, f"is no machine of cluster {config.name!r}", expected=f"one of {known}")
+
+
+def _login(config: ClusterConfig, node: NodeConfig) -> SshTransport:
+    from pytest_ai_how.transport.ssh import SshTransport
+
+    keys = _folder(config) / "keys"
+    return SshTransport(node.name, str(node.address), 22, "root", keys / "id_ed25519", keys / "known_hosts")
 
 
 def _machine(config: ClusterConfig, name: str) -> Machine:

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api
@@ -32,6 +33,7 @@ from pytest_ai_how.drivers.libvirt.kvm import emulator_version
 from pytest_ai_how.drivers.libvirt.machine import Machine
 from pytest_ai_how.errors import HostKeyError, ProvisionError, TransportError
 from pytest_ai_how.lease.state import cache_home, private_folder
+from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.protocol import Transport
 
 _SHORT = 12
@@ -41,8 +43,18 @@ _RUNNING = 2
 # Seconds that two clocks read one after the other may be apart; an emulated machine takes 0.4 for a command.
 _CLOCK_TOLERANCE = 1.0
 _COMMAND = 30.0
-# $1: seconds of the epoch. What it says is read back from the clock.
-_SET = ("sh", "-c", 'date --set "@$1" >/dev/null && exec date +%s.%N', "sh")
+# All services but those that a login goes through stand still ($2 is 1) or go on (0): cgroup.freeze of the kernel's
+# control groups, version 2. A shell's own words only: each program that starts takes an emulated machine a tenth of a
+# second.
+_SERVICES = """
+for state in /sys/fs/cgroup/system.slice/*.service/cgroup.freeze; do
+    case $state in */ssh.service/*|*/systemd-*) continue ;; esac
+    echo "$2" >"$state" || [ ! -e "$state" ] || exit 1
+done
+"""
+_STILL = ("sh", "-c", _SERVICES, "sh", "-", "1")
+# $1: seconds of the epoch. What it says is read back from the clock, before services see it.
+_GO_ON = ("sh", "-c", 'date --set "@$1" >/dev/null && date +%s.%N || exit 1' + _SERVICES, "sh")
 # A machine that continues answers at once; on a host where ten others boot, sshd may need several tries.
 _REACHED = 60.0
 
@@ -152,28 +164,51 @@ def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api
         _each(go_on, domains)
 
 
-def set_clocks(transports: Mapping[str, Transport], within: float = _REACHED) -> None:
-    """Set the clocks of machines that continue to this host's: theirs stood still.
+class Opens(Transport, Protocol):
+    """A transport that can connect before it is used."""
+
+    def open(self) -> None:
+        """Connect. Raises :class:`~pytest_ai_how.errors.TransportError`."""
+
+
+def stand_still(transports: Mapping[str, Transport]) -> None:
+    """Let no service run until :func:`go_on`: to one that is saved and continued no time passes with the old clock.
+
+    munge refuses what is older than five minutes, so that slurmctld would give up nodes whose clock is set later than
+    its own. Raises :class:`ProvisionError` for a machine on which that can't be done.
+    """
+    _each(lambda name: _stand_still(name, transports[name]), transports)
+
+
+def _stand_still(name: str, transport: Transport) -> None:
+    result = transport.execute(_STILL, timeout=_COMMAND)
+    if not result.ok:
+        raise ProvisionError(name, f"its services can't be held: {_last(result)}", expected="control groups, v2")
+
+
+def go_on(transports: Mapping[str, Opens], within: float = _REACHED) -> None:
+    """Set the clocks of machines that continue to this host's, as theirs stood still, and let their services run.
 
     Raises :class:`ProvisionError` for a machine that refuses, :class:`~pytest_ai_how.errors.DeadlineExceeded` for one
     whose clock is not right ``within`` seconds; the transports are closed then.
     """
     try:
-        _each(lambda name: _set_clock(name, transports[name], within), transports)
+        _each(lambda name: _go_on(name, transports[name], within), transports)
     except BaseException:
         for transport in transports.values():
             transport.close()
         raise
 
 
-def _set_clock(name: str, transport: Transport, within: float) -> None:
-    """Set it until it is right: the first command also logs in, and by then the time that it carries has gone by."""
+def _go_on(name: str, transport: Opens, within: float) -> None:
+    """Set it until it is right. To log in takes longer than a clock may be behind, so that is done before."""
     seen = "nothing yet"
 
     def is_right() -> bool:
         nonlocal seen
         try:
-            result = transport.execute((*_SET, f"{time.time():.3f}"), timeout=_COMMAND)
+            transport.open()
+            result = transport.execute((*_GO_ON, f"{time.time():.3f}", "0"), timeout=_COMMAND)
         except HostKeyError:  # waiting does not make it another
             raise
         except TransportError as error:
@@ -181,12 +216,16 @@ def _set_clock(name: str, transport: Transport, within: float) -> None:
             return False
         now = time.time()
         if not result.ok:
-            raise ProvisionError(name, f"its clock can't be set: {result.describe(3)}", expected="this host's time")
+            raise ProvisionError(name, f"its clock can't be set: {_last(result)}", expected="this host's time")
         said = float(result.stdout.strip() or 0)
         seen = f"it said {said:.3f} when it was {now:.3f}"
         return abs(now - said) <= _CLOCK_TOLERANCE
 
     wait_for(is_right, within=within, what="at this host's time", where=name, last_seen=lambda: seen)
+
+
+def _last(result: Result) -> str:
+    return (result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1]
 
 
 def leftovers(home: Path | None = None, *, remove: bool = False) -> list[Path]:

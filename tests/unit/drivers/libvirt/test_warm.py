@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -165,21 +166,32 @@ def test_memory_fits_the_same_machines_on_the_same_host_only(tmp_path: Path) -> 
 
 
 class Clock(FakeTransport):
-    """A machine whose clock can be set, or can't."""
+    """A machine whose services were held, and whose clock can be set, or can't."""
 
     def __init__(self, name: str, *, works: bool = True, refuses: bool = False) -> None:
         super().__init__(name, {})
-        self.behind, self.works, self.refuses, self.closed, self.tries = 3600.0, works, refuses, False, 0
+        self.behind, self.works, self.refuses, self.closed, self.tries, self.opened = (
+            3600.0,
+            works,
+            refuses,
+            False,
+            0,
+            0,
+        )
+
+    def open(self) -> None:
+        self.opened += 1
+        if self.opened == 1:
+            raise TransportError(self.node, "no ssh connection")
 
     def execute(self, argv: Any, **_: Any) -> Result:
         argv = tuple(argv)
+        assert self.opened > 1, "to log in takes longer than a clock may be behind"
+        assert argv[:3] == warm._GO_ON[:3]
+        assert argv[5] == "0"
         self.tries += 1
-        if self.tries == 1:
-            raise TransportError(self.node, "no ssh connection")
-        assert argv[2] == 'date --set "@$1" >/dev/null && exec date +%s.%N'
         if self.works:
-            # To log in took longer than a clock may be behind.
-            self.behind = time.time() - float(argv[4]) + (3.0 if self.tries == 2 else 0.0)
+            self.behind = time.time() - float(argv[4]) + (3.0 if self.tries == 1 else 0.0)
         return Result(argv, 1 if self.refuses else 0, f"{time.time() - self.behind:.9f}\n", "Operation not permitted")
 
     def close(self) -> None:
@@ -188,10 +200,10 @@ class Clock(FakeTransport):
 
 def test_clocks_are_set_and_read_again() -> None:
     clocks = {name: Clock(name) for name in NODES}
-    warm.set_clocks(clocks)
+    warm.go_on(clocks)
     assert all(abs(clock.behind) < 0.5 and not clock.closed for clock in clocks.values())
     # One that is late is set again, over the connection that is there by then.
-    assert all(clock.tries == 3 for clock in clocks.values())
+    assert all(clock.tries == 2 for clock in clocks.values())
 
 
 @pytest.mark.parametrize(
@@ -208,8 +220,41 @@ def test_clocks_are_set_and_read_again() -> None:
 def test_a_clock_that_is_not_right_is_an_error(clock: Clock, error: type[Exception], said: str) -> None:
     clocks = {"controller": Clock("controller"), "node01": clock}
     with pytest.raises(error, match=f"(?s){said}"):
-        warm.set_clocks(clocks, within=0.2)
+        warm.go_on(clocks, within=0.2)
     assert all(clock.closed for clock in clocks.values())
+
+
+def test_services_stand_still_and_go_on_but_those_that_a_login_needs(tmp_path: Path) -> None:
+    """The words for a machine, run by a real shell on control groups that are plain files here."""
+    for unit in ("munge", "slurmctld", "ssh", "systemd-journald"):
+        (tmp_path / f"{unit}.service").mkdir()
+        (tmp_path / f"{unit}.service/cgroup.freeze").write_text("0\n")
+
+    def run(argv: tuple[str, ...]) -> Result:
+        words = [
+            word.replace("/sys/fs/cgroup/system.slice", str(tmp_path)).replace("date --set", "echo") for word in argv
+        ]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    class Here(FakeTransport):
+        def open(self) -> None:
+            pass
+
+    def states() -> dict[str, str]:
+        return {path.parent.stem: path.read_text().strip() for path in tmp_path.glob("*/cgroup.freeze")}
+
+    here = Here("node01", {"sh -c": run})
+    warm.stand_still({"node01": here})
+    assert states() == {"munge": "1", "slurmctld": "1", "ssh": "0", "systemd-journald": "0"}
+    warm.go_on({"node01": here})
+    assert set(states().values()) == {"0"}
+
+
+def test_services_that_cannot_be_held_are_an_error() -> None:
+    refuses = FakeTransport("node01", {"sh -c": Result((), 1, stderr="sh: cannot create cgroup.freeze: Read-only\n")})
+    with pytest.raises(ProvisionError, match="node01: its services can't be held: .*Read-only"):
+        warm.stand_still({"node01": refuses})
 
 
 def test_leftovers_of_killed_processes_are_removed(kept: warm.Warm) -> None:
