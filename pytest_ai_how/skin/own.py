@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pytest_ai_how.bringup import Bringup, ServiceFactory
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig
+from pytest_ai_how.drivers.libvirt.daemon import running_daemon
 from pytest_ai_how.drivers.protocol import Driver
 from pytest_ai_how.drivers.select import choose_driver
 from pytest_ai_how.lease.lease import Lease
@@ -43,17 +45,18 @@ class OwnAnswers:
         """Our own bring-up, with the services of other plugins."""
         services: dict[str, ServiceFactory] = {}
         if not why_no_raw_medium(config, driver.name):
-            services["storage"] = storage_over(lease.state)
+            services["storage"] = storage_over(lease.state, serves=driver.name == "libvirt")
         mappings: list[Mapping[str, Callable[[Cluster], Service]]] = self._config.hook.pytest_ai_how_services()
         for mapping in reversed(mappings):  # a conftest answers before an installed plugin, and wins
             services.update(mapping)
         return Bringup(config, driver, lease, progress, services)
 
 
-def storage_over(state: Path) -> ServiceFactory:
+def storage_over(state: Path, *, serves: bool = False) -> ServiceFactory:
     """What lies below is measured bare: a folder of this host in ``state``, and on that, of BeeGFS, the targets.
 
-    The shared directory lies in ``state`` as well, and so do the disks of virtual machines.
+    The shared directory lies in ``state`` as well, and so do the disks of virtual machines; this host ``serves`` it to
+    those by virtiofs.
     """
 
     def make(cluster: Cluster) -> Storage:
@@ -62,7 +65,7 @@ def storage_over(state: Path) -> ServiceFactory:
         host = NodeConfig(name="localhost", roles=("storage",), address=IPv4Address("127.0.0.1"))
         disk = Medium(Node(host, LocalTransport()), str(folder))
         if cluster.config.storage.kind != "beegfs":
-            return Storage(cluster, disk)
+            return Storage(cluster, replace(disk, serves=serves))
         from pytest_ai_how.services.beegfs import BeeGfs
         from pytest_ai_how.services.beegfs.media import TargetMedia
 
@@ -73,8 +76,10 @@ def storage_over(state: Path) -> ServiceFactory:
 
 def why_no_raw_medium(config: ClusterConfig, driver: str) -> str:
     """Why the medium below the shared file system cannot be measured; empty when it can."""
-    if (driver, config.storage.kind) not in (("nspawn", "host-directory"), ("libvirt", "beegfs")):
+    if driver not in ("nspawn", "libvirt") or config.storage.kind not in ("host-directory", "beegfs"):
         return f"it is not known what lies below storage.kind {config.storage.kind} of driver {driver}"
+    if driver == "libvirt" and config.storage.kind == "host-directory" and running_daemon():
+        return "the libvirt daemon of this host serves directories from memory, also to who asks for direct I/O"
     return "" if shutil.which("fio") else "fio is not installed on this host (apt-get install fio)"
 
 

@@ -58,7 +58,7 @@ def beside_the_medium(storage: Storage, scratch: str, job: FioJob, some: Sequenc
     medium = raw_medium(storage)
     pairs: list[Compared] = []
     results: list[Result] = []
-    lay_out(storage, scratch, job)
+    lay_out(storage, scratch, job, nodes)
     for _ in range(PASSES):
         medium.cool()
         bare, result = medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
@@ -91,11 +91,10 @@ def in_the_middle(pairs: Sequence[Compared]) -> Compared:
     return sorted(pairs, key=lambda pair: pair.reached / pair.ceiling)[len(pairs) // 2]
 
 
-def lay_out(storage: Storage, scratch: str, job: FioJob) -> None:
+def lay_out(storage: Storage, scratch: str, job: FioJob, nodes: Sequence[str]) -> None:
     """Write what ``job`` is to read, where machines below would else keep it in memory from being written just then."""
     medium = raw_medium(storage)
     if job.rw in ("read", "randread") and medium.moved() is not None:
-        nodes = storage.cluster.on("compute").names
         storage.fan_out(nodes, scratch, job)
         medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
 

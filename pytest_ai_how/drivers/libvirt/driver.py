@@ -247,16 +247,19 @@ class LibvirtDriver:
     def _hypervisor(self, cluster: str, chosen: str) -> Hypervisor:
         from pytest_ai_how.drivers.libvirt.host import EMULATOR
         from pytest_ai_how.drivers.libvirt.kvm import emulator_version
-        from pytest_ai_how.drivers.libvirt.virtiofs import virtiofsd
+        from pytest_ai_how.drivers.libvirt.virtiofs import direct, virtiofsd
 
         emulator = shutil.which(EMULATOR)
         assert emulator is not None, "checked by LibvirtDriver.check"
         labels: tuple[Label, ...] = ()
-        if chosen != daemon.PRIVATE:
+        serving = virtiofsd()
+        if chosen == daemon.PRIVATE:
+            serving = serving and direct(serving, cluster_state(cluster) / "machines")
+        else:  # its security driver may let it start no program but virtiofsd itself
             with api.connected(daemon.address(cluster, chosen)) as connection:
                 labels = labels_for(connection)
         board = board_of(emulator_version(emulator))
-        return Hypervisor(Path(emulator), not self._no_kvm(), virtiofsd(), labels, board)
+        return Hypervisor(Path(emulator), not self._no_kvm(), serving, labels, board)
 
 
 def labels_for(connection: api.Connection) -> tuple[Label, ...]:

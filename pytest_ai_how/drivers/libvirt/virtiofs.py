@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
 from pytest_ai_how.errors import ProvisionError
+from pytest_ai_how.shell import quote
 
 SHARED_TAG = "ai-how-shared"
 # virtiofsd of Debian 13, of Debian 12 (QEMU's own), and of Fedora and openSUSE.
@@ -17,6 +18,18 @@ _PROGRAMS = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virt
 def virtiofsd() -> Path | None:
     """The program that serves directories; None when it is not installed."""
     return next((Path(program) for program in _PROGRAMS if os.access(program, os.X_OK)), None)
+
+
+def direct(program: Path, folder: Path) -> Path:
+    """A program in ``folder`` that is ``program`` and does direct I/O for machines that ask for it.
+
+    By default it reads and writes through this host's page cache whatever a machine asks, and libvirt has no word for
+    that option. It begins with ``-o`` in QEMU's own virtiofsd (7.2) and in the one written in Rust (1.13) alike.
+    """
+    found = folder / "virtiofsd"
+    found.write_text(f'#!/bin/sh\nexec {quote([str(program)])} -o allow_direct_io "$@"\n')
+    found.chmod(0o700)
+    return found
 
 
 def mounts_of(config: ClusterConfig, node: NodeConfig, shared: Path) -> tuple[VirtiofsMount, ...]:

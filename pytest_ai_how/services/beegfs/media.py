@@ -8,16 +8,12 @@ from functools import cached_property
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.beegfs.service import BeeGfs
 from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob
-from pytest_ai_how.services.storage.medium import Medium, Moved, together
+from pytest_ai_how.services.storage.medium import Medium, Moved, device_moved, together
 from pytest_ai_how.shell import Result
 
 # Beside the chunks of the target, so in the same file system; BeeGFS leaves it alone.
 _FOLDER = ".ai-how-raw"
 _METADATA = f"/var/tmp/{_FOLDER}"  # noqa: S108  on the metadata server, made and removed by root
-# A sector in a block device's statistics is 512 bytes whatever the device's own (kernel.org, block/stat).
-_SECTORS_IN_MIB = 2**20 / 512
-# Without --raw the number is padded with blanks (util-linux 2.41).
-_STATISTICS = "cat /sys/dev/block/$(findmnt --raw --noheadings --output MAJ:MIN --target {})/stat"
 
 
 class TargetMedia:
@@ -50,8 +46,8 @@ class TargetMedia:
 
     def moved(self) -> Moved:
         """What the devices below the targets moved so far, all together."""
-        command = _STATISTICS.format(self._beegfs.store(self._nodes[0]))
-        each = self._nodes.map(lambda node: parse_statistics(node.sh(command).stdout))
+        store = self._beegfs.store(self._nodes[0])
+        each = self._nodes.map(lambda node: device_moved(node, store))
         return Moved(sum(one.read for one in each.values()), sum(one.written for one in each.values()))
 
     def cool(self) -> None:
@@ -62,13 +58,3 @@ class TargetMedia:
         """See :class:`~..storage.medium.Bare`."""
         self._nodes.run("rm", "-rf", "--", self.directory, timeout=60)
         self._metadata.run("rm", "-rf", "--", _METADATA, timeout=60)
-
-
-def parse_statistics(text: str) -> Moved:
-    """Read ``/sys/dev/block/…/stat`` (kernel.org, block/stat): the third field is sectors read, the seventh written.
-
-    >>> parse_statistics("  312  12  4096  90  870  550  20480  1200  0  900  1300  0 0 0 0 0 0")
-    Moved(read=2.0, written=10.0)
-    """
-    fields = text.split()
-    return Moved(int(fields[2]) / _SECTORS_IN_MIB, int(fields[6]) / _SECTORS_IN_MIB)

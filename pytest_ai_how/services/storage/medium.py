@@ -9,10 +9,14 @@ from typing import Protocol
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.storage.fio import FioJob, FioReport, MetadataJob, parse_report, parse_reports
-from pytest_ai_how.shell import Result
+from pytest_ai_how.shell import Result, quote
 
 # fio on an idle medium ends in seconds; on a hanging one it must not hold the run.
 FIO_TIMEOUT = 120.0
+# A sector in a block device's statistics is 512 bytes whatever the device's own (kernel.org, block/stat).
+_SECTORS_IN_MIB = 2**20 / 512
+# Without --raw the number is padded with blanks (util-linux 2.41).
+_STATISTICS = "cat /sys/dev/block/$(findmnt --raw --noheadings --output MAJ:MIN --target {})/stat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class Bare(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A folder on a machine; a :class:`Bare` medium where nodes and machine share their kernel."""
+    """A folder on a machine; a :class:`Bare` medium below a folder of the same file system.
+
+    ``serves``: others reach that by virtiofs, and their fio sees no device. What the device here moves tells then.
+    """
 
     node: Node
     directory: str
+    serves: bool = False
 
     def measure(self, job: FioJob) -> tuple[FioReport, Result]:
         """Run ``job`` here, in the foreground; the report, and the command with its whole output as evidence."""
@@ -64,15 +72,30 @@ class Medium:
         return parse_reports(result), result
 
     def moved(self) -> Moved | None:
-        """None: fio sees the devices below a folder itself."""
-        return None
+        """None where fio sees the devices below a folder itself."""
+        return device_moved(self.node, self.directory) if self.serves else None
 
     def cool(self) -> None:
-        """Direct I/O passes the one page cache that there is."""
+        """Direct I/O passes the page cache, that of the machine which serves it as well."""
 
     def clear(self) -> None:
         """See :class:`Bare`."""
         self.node.run("find", self.directory, "-mindepth", "1", "-delete", timeout=60)
+
+
+def device_moved(node: Node, path: str) -> Moved:
+    """What the block device below a folder moved so far. Raises CommandError where there is none (btrfs, tmpfs)."""
+    return parse_statistics(node.sh(_STATISTICS.format(quote([path]))).stdout)
+
+
+def parse_statistics(text: str) -> Moved:
+    """Read ``/sys/dev/block/…/stat`` (kernel.org, block/stat): the third field is sectors read, the seventh written.
+
+    >>> parse_statistics("  312  12  4096  90  870  550  20480  1200  0  900  1300  0 0 0 0 0 0")
+    Moved(read=2.0, written=10.0)
+    """
+    fields = text.split()
+    return Moved(int(fields[2]) / _SECTORS_IN_MIB, int(fields[6]) / _SECTORS_IN_MIB)
 
 
 def together(reports: Mapping[str, tuple[FioReport, Result]]) -> tuple[FioReport, Result]:
