@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.bench.figure import Figure, pytest_run, tool
+import yaml
+
+from pytest_ai_how.lease.state import cache_home
+from tests.bench.figure import ROOT, Figure, pytest_run, tool
 
 
 def cluster_figures(times: int = 5) -> Iterator[Figure]:
@@ -163,6 +166,27 @@ def machine_figures(times: int = 3) -> Iterator[Figure]:
     yield Figure("life cycle of virtual machines: residue", "", 0, tuple(left))
 
 
+def restore_figure(times: int = 5) -> Figure:
+    """The machines of ``vm``, without virtiofs, kept once and continued: from the command to idle nodes.
+
+    What is kept is minutes old by the last time, as it is for a person.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        described = yaml.safe_load((ROOT / "configs/vm.yaml").read_text())
+        described |= {"name": "bench-restored", "bringup": "restore", "storage": {"kind": "none"}}
+        path = Path(folder, "restored.yaml")
+        path.write_text(yaml.safe_dump(described))
+        env = {"XDG_CACHE_HOME": folder}
+        for name in ("images", "kvm", "libvirt"):
+            Path(folder, "pytest-ai-how").mkdir(exist_ok=True)
+            Path(folder, "pytest-ai-how", name).symlink_to(cache_home() / name)
+        ups = []
+        for _ in range(times + 1):
+            ups.append(tool("up", "--cluster", str(path), env=env))
+            tool("down", "--cluster", "bench-restored", env=env)
+    return Figure("three virtual machines that continue: command to idle nodes and accounting", "s", 6, tuple(ups[1:]))
+
+
 def libvirt_figure(times: int = 3) -> Figure:
     """The longest call of libvirt's among those that define, find and forget three machines; none may probe QEMU."""
     from tests.bench.calls import longest_call
@@ -187,6 +211,7 @@ ALL: Mapping[str, Callable[[], Iterator[Figure] | Figure]] = {
     "training": training_figures,
     "cold": cold_figure,
     "machines": machine_figures,
+    "restore": restore_figure,
     "libvirt": libvirt_figure,
     "fleet": fleet_figures,
 }
