@@ -25,7 +25,7 @@ from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Progress
-from pytest_ai_how.services.protocol import Explains, Service
+from pytest_ai_how.services.protocol import Explains, Filled, Service
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -236,7 +236,7 @@ class Bringup:
     def _await(self, name: str) -> dict[str, str]:
         self.progress.say(self.config.name, f"waiting for {name}")
         service = self._service(name)
-        if name == "registry" and isinstance(self.driver, Deploys):
+        if isinstance(service, Filled) and service.deployed and isinstance(self.driver, Deploys):
             self.driver.deploy(self.config, self._current()[0].controller)
         within = max(self._ready_within * self._pace, _READY_LATE.get(name, 0.0))
         faults: tuple[str, ...] = ()

@@ -16,6 +16,13 @@ class Service(Protocol):
 
 
 @runtime_checkable
+class Filled(Protocol):
+    """A service that is ready when what the driver deploys lies on its storage."""
+
+    deployed: bool
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A service that can tell what lies behind its faults: asked once, when waiting for it was in vain."""
 

@@ -48,6 +48,7 @@ class Registry:
 
     name = "registry"
     needs = ("storage",)
+    deployed = True
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

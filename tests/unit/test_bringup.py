@@ -18,6 +18,7 @@ from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import AiHowError, HostError, HostKeyError, StepBlocked, StepFailed, TransportError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.node import Node
 from pytest_ai_how.services.protocol import Service
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
@@ -394,6 +395,35 @@ def test_of_machines_that_continue_no_service_waits_for_another(config: ClusterC
     assert [len(level) for level in continued._levels(["warm"])] == [1, 1, len(services_of(config)), 1]
     booted = Bringup(wanted, WarmDriver(lease.state), lease, Lines(), factories)
     assert [sorted(level) for level in booted._levels(["slurm"])] == [["machines"], ["ssh"], ["munge"], ["slurm"]]
+
+
+class Deploying(FakeDriver):
+    """Puts images onto storage that runs."""
+
+    def deploy(self, config: ClusterConfig, controller: Node) -> None:
+        self.deployed = controller.name
+
+
+def test_what_a_driver_deploys_is_there_before_the_service_that_serves_it_is_asked(
+    make: Make, lease: Lease, config: ClusterConfig
+) -> None:
+    class Shelf(FakeService):
+        deployed = True
+
+        def faults(self) -> tuple[str, ...]:
+            assert driver.deployed == "controller"
+            return super().faults()
+
+    driver = Deploying(lease.state)
+    factories = {
+        name: _giving(one)
+        for name, one in {"plain": FakeService("plain", (), [()]), "shelf": Shelf("shelf", (), [()])}.items()
+    }
+    bringup = Bringup(config, driver, lease, Lines(), factories)
+    bringup.ready("plain")
+    assert not hasattr(driver, "deployed")
+    bringup.ready("shelf")
+    assert driver.deployed == "controller"
 
 
 def test_machines_that_are_not_ready_are_not_kept(config: ClusterConfig, lease: Lease) -> None:
