@@ -7,13 +7,14 @@ under the root's interpreter: so scripts name that interpreter, and nothing is c
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,8 @@ class Wheels:
                 "--disable-pip-version-check",
             )
             where = ("--no-index", "--find-links", f"{_INSIDE}/wheels", "-r", f"{_INSIDE}/lock")
-            self._inside(loaded, root, f"{_INSIDE}/pip", *what, *_STRICT, *where)
+            with lent(certificates(), root):
+                self._inside(loaded, root, f"{_INSIDE}/pip", *what, *_STRICT, *where)
         finally:
             shutil.rmtree(inside, ignore_errors=True)
         self.progress.say(self.subject, "compiling them")
@@ -213,6 +215,33 @@ def explain(result: Result, lock: Lock) -> ImageError:
         )
     last = " | ".join(line.strip() for line in said.splitlines()[-5:])
     return ImageError(str(lock.file), f"`pip download` exited with {result.returncode}: {last}")
+
+
+@contextmanager
+def lent(file: Path | None, root: Path) -> Iterator[None]:
+    """Have a file of this machine in ``root``, at the same path, for the time of the block; one that is there stays."""
+    copy = root / (file or root).relative_to("/")
+    if file is None or not file.is_file() or copy.exists():
+        yield
+        return
+    made = [folder for folder in copy.parents if not folder.exists()]
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, copy)
+    try:
+        yield
+    finally:
+        copy.unlink()
+        for folder in made:
+            folder.rmdir()
+
+
+def certificates() -> Path | None:
+    """The certificates that this machine's pip reads when it starts (25.1), also when it is to ask nobody.
+
+    None where they are part of pip itself. Debian's goes by the machine's own, which a root may lack.
+    """
+    found = Path(str(importlib.import_module("pip._vendor.certifi").where()))
+    return None if found.is_relative_to(find_pip()) else found
 
 
 def find_pip() -> Path:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 
 from pytest_ai_how.errors import HostError, ImageError
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.lock import Lock, read_lock
-from pytest_ai_how.image.wheels import explain, find_pip, platform_options
+from pytest_ai_how.image.wheels import certificates, explain, find_pip, lent, platform_options
 from pytest_ai_how.shell import Result
 
 #: pip 24.0 and 26.3, with names made neutral.
@@ -85,3 +87,42 @@ def test_a_host_without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(HostError, match=f"^localhost: {sys.executable} has no pip(.|\n)*do: .* -m ensurepip"):
         find_pip()
+
+
+def test_what_pip_reads_when_it_starts_is_lent_to_a_root_that_has_none(tmp_path: Path) -> None:
+    """As Debian 13's pip reads /etc/ssl/certs/ca-certificates.crt, which the root of a container image lacks."""
+    file, root = tmp_path / "etc/ssl/certs/all.crt", tmp_path / "root"
+    file.parent.mkdir(parents=True)
+    file.write_text("ours")
+    copy = root / file.relative_to("/")
+    kept = copy.parents[2]
+    kept.mkdir(parents=True)
+
+    def fails() -> None:
+        with lent(file, root):
+            assert copy.read_text() == "ours"
+            raise ImageError("role x", "pip failed")
+
+    with pytest.raises(ImageError):
+        fails()
+    assert kept.exists()
+    assert not list(kept.iterdir()), "folders that were made for it are left"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("the root's own")
+    with lent(file, root):
+        assert copy.read_text() == "the root's own"
+    assert copy.exists()
+    for nothing in (tmp_path / "none", None):
+        with lent(nothing, root):
+            assert sorted(path.name for path in root.rglob("*") if path.is_file()) == ["all.crt"]
+
+
+@pytest.mark.parametrize(
+    ("where", "lend"), [("/etc/ssl/certs/all.crt", True), ("{pip}/_vendor/certifi/all.pem", False)]
+)
+def test_certificates_that_are_part_of_pip_are_not_lent(
+    monkeypatch: pytest.MonkeyPatch, where: str, *, lend: bool
+) -> None:
+    path = where.format(pip=find_pip())
+    monkeypatch.setattr(importlib.import_module("pip._vendor.certifi"), "where", lambda: path)
+    assert certificates() == (Path(path) if lend else None)
