@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -155,6 +156,22 @@ def test_a_plan_makes_nothing(box: Life) -> None:
     ended = box.run("--plan")
     assert ended.status == 0
     assert f"nothing is made but {place(box)}, a folder to work in, which is removed afterwards" in ended.text
+    nothing_left(box)
+
+
+# training
+
+
+@pytest.mark.skipif("AI_HOW_PYTHON" not in os.environ, reason="AI_HOW_PYTHON names no interpreter with PyTorch")
+def test_training_is_judged_and_nothing_is_left(box: Life) -> None:
+    text = (box.folder / "small.yaml").read_text()
+    (box.folder / "small.yaml").write_text(f"{text}python: {os.environ['AI_HOW_PYTHON']}\n")
+    argv = (sys.executable, "-m", "pytest", str(ROOT / "suites/mlops/training"), "--cluster=small.yaml")
+    ended = box.start(*argv, "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--reports={box.folder}/reports")
+    out, _ = ended.communicate(timeout=400)
+    assert ended.returncode == 0, out
+    passed = {name for name, verdict in box.verdicts().items() if verdict == "passed"}
+    assert passed >= {"test_data", "test_accuracy", "test_loss", "test_reload", "test_resume", "test_record"}
     nothing_left(box)
 
 
