@@ -22,4 +22,6 @@ def busy(trained: Trained, rank: int, evidence: Evidence, measure: Measurements,
     points = [(number / 2, value) for number, value in enumerate(values)]
     picture = chart(f"utilisation, {trained.label}, rank {rank}", "seconds", "%", {"GPU": points})
     evidence.attach(f"utilisation-{rank}.svg", picture, "image/svg+xml")
+    if measure.limits[metric].gate is None:
+        evidence.attach("not judged", f"{metric} is recorded only: {measure.limits[metric].source}")
     measure(metric, median(values), "%", node=trained.ended.node, samples=len(values))

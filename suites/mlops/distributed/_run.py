@@ -110,9 +110,12 @@ def speed_up(runs: Runs, measure: Measurements, metric: str, share: float) -> No
         f"{together.label}: {counts[1]} processes against {counts[0]}, expected {GPUS} against 1"
     )
     rates = rate(one), rate(two)
-    runs.evidence.attach("samples a second", f"1 process    {rates[0]:.1f}\n{GPUS} processes  {rates[1]:.1f}")
+    kind = f"{metric}.cpu" if two.device == "cpu" else runs.scale.metric(f"{metric}.gpu")
+    said = f"1 process    {rates[0]:.1f}\n{GPUS} processes  {rates[1]:.1f}"
+    if measure.limits[kind].gate is None:
+        said += f"\n{kind} is recorded and not judged: {measure.limits[kind].source}"
+    runs.evidence.attach("samples a second", said)
     node, count = together.ended.node, len(two.history) - 1
     measure("distributed.rate.alone", rates[0], "samples/s", node=alone.ended.node, samples=count)
     measure("distributed.rate.together", rates[1], "samples/s", node=node, samples=count)
-    kind = "cpu" if two.device == "cpu" else "gpu"
-    measure(f"{metric}.{kind}", share * rates[1] / rates[0], "fraction", node=node, samples=count)
+    measure(kind, share * rates[1] / rates[0], "fraction", node=node, samples=count)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.report.measurements import LimitExceeded, Measurements
+from pytest_ai_how.report.measurements import LimitExceeded
 from suites.mlops._request import Request
 from suites.mlops._trained import Killed, Trained
 from suites.mlops._trainer import Trainer
@@ -147,17 +147,20 @@ def on_gpus(found: Trained, **metrics: Any) -> Trained:
 
 @pytest.mark.seen_to_fail("TR2-07")
 def test_no_speed_up(evidence: Evidence) -> None:
-    def run(factor: float, check: Callable[[Runs, Measurements], None] = checks.test_speed_up) -> float:
+    def run(factor: float, size: str = "full") -> float:
         one = alone()
         rate = sorted(e["samples_per_second"] for e in json.loads(one.metrics_text)["history"][1:])
         two = sorted(e["samples_per_second"] for e in json.loads(ddp().metrics_text)["history"][1:])
         wanted = faster(factor * sum(rate) / sum(two))
         measure = new_measure()
-        check(runs(evidence, {"ddp": on_gpus(ddp(wanted)), "ddp-alone": on_gpus(one)}), measure)
+        found = runs(evidence, {"ddp": on_gpus(ddp(wanted)), "ddp-alone": on_gpus(one)})
+        checks.test_speed_up(replace(found, scale=scale(size)), measure)
         return measure.items[-1].value
 
     assert run(1.8) == pytest.approx(1.8, rel=0.01)
-    with pytest.raises(LimitExceeded, match=r"^node01: distributed\.speed_up\.gpu is 1\.\d+ fraction, expected"):
+    assert run(1.3, "smoke") == pytest.approx(1.3, rel=0.01)  # too small a network: recorded
+    assert "distributed.speed_up.gpu.smoke is recorded and not judged" in str(evidence.items[-1].content)
+    with pytest.raises(LimitExceeded, match=r"^node01: distributed\.speed_up\.gpu\.full is 1\.\d+ fraction, expected"):
         run(1.3)
 
 
@@ -185,9 +188,10 @@ def test_processes_that_wait_for_each_other(evidence: Evidence) -> None:
     assert measure.items[-1].value == pytest.approx(measure.items[1].value / measure.items[0].value / 2)
     slow = {"ddp": on_gpus(ddp()), "ddp-alone": on_gpus(alone())}
     with pytest.raises(
-        LimitExceeded, match=r"^node01: distributed\.efficiency\.gpu is 0\.\d+ fraction, expected at least"
+        LimitExceeded, match=r"^node01: distributed\.efficiency\.gpu\.full is 0\.\d+ fraction, expected at least"
     ):
-        checks.test_efficiency(runs(evidence, slow), new_measure())
+        checks.test_efficiency(replace(runs(evidence, slow), scale=scale("full")), new_measure())
+    checks.test_efficiency(runs(evidence, slow), new_measure())  # at smoke it is recorded
 
 
 def change(rank: int, key: str, epoch: int, value: Any) -> Callable[[Ranks], None]:

@@ -244,6 +244,7 @@ def test_without_slurm_torchrun_starts_them(tmp_path: Path, says: str, message: 
     (tmp_path / "told").write_text(on_gpus("collectives_over_gloo"))
     python(f"echo a library says something; cat {tmp_path}/told")
     gpus.test_collectives_over_nccl(two)
+    assert {one["node"] for one in two("collectives").told} == {"controller"}
     assert "--standalone --local-addr=127.0.0.1" in (tmp_path / "asked").read_text()
     assert "--nproc-per-node=2" in (tmp_path / "asked").read_text()
     python(says)
