@@ -59,22 +59,24 @@ def test_new_image_is_visible_everywhere(
     source = f"{registry.root}/{catalog[0].path}"
     writer = registry.cluster.on("compute")[0]
     path = f"{registry.root}/custom-images/visible-{run_id}.sif"
+    [(expected, original)] = registry.digests(source, registry.cluster.on("compute")[:1]).values()
+    evidence.result(original)
+    # Unread everywhere would be the same everywhere.
+    assert expected, f"{writer.name}: {source} can't be digested: {original.stderr.strip() or 'no word why'}"
     try:
         wrote = writer.run("cp", "--", source, path, check=False, timeout=60)
         evidence.result(wrote)
         assert wrote.ok, f"{writer.name}: {path} can't be written: {wrote.stderr.strip()}"
         since = Deadline(30)
-        [(expected, original)] = registry.digests(source, registry.cluster.on("compute")[:1]).values()
-        evidence.result(original)
-        # Unread everywhere would be the same everywhere.
-        assert expected, f"{writer.name}: {source} can't be digested: {original.stderr.strip() or 'no word why'}"
         while True:
+            # When the look began that saw it: to digest an image takes an emulated machine 20 s, which is not the file
+            # system's.
+            took = since.seconds - since.left
             seen = registry.digests(path)
             behind = {node: digest or "nothing" for node, (digest, _) in seen.items() if digest != expected}
             if not behind or since.passed:
                 break
             pause(0.1)
-        took = since.seconds - since.left
     finally:
         writer.run("rm", "-f", "--", path)
     for _, result in seen.values():

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.shell import Result
 from suites.phase6 import test_task040_registry as task040
@@ -89,6 +89,29 @@ def test_an_image_that_a_node_does_not_see_is_red(evidence: Evidence, monkeypatc
         task040.test_new_image_is_visible_everywhere(blind, evidence, measure, "r2")
     calls = [call.argv for call in blind.cluster["node01"].transport.calls]  # type: ignore[attr-defined]  # a fake
     assert ("rm", "-f", "--", f"{ROOT}/custom-images/visible-r2.sif") in calls, "the copy was left behind"
+
+
+@pytest.mark.seen_to_fail("STO-31")
+def test_how_long_an_image_takes_to_be_digested_does_not_count(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look takes 20 s here, and only what passed before the one that saw the image is the file system's."""
+
+    class Clock:
+        def __init__(self, seconds: float) -> None:
+            self.seconds, self.passed, self._left = seconds, False, iter((seconds, seconds - 20, seconds - 40))
+
+        @property
+        def left(self) -> float:
+            return next(self._left)
+
+    monkeypatch.setattr(task040, "Deadline", Clock)
+    measure = Measurements(load_limits("local"))
+    task040.test_new_image_is_visible_everywhere(registry(), evidence, measure, "r1")
+    late = registry(scripts={"node02": [("sha256sum", [LOST, f"{GOOD}  file\n"])]})
+    with pytest.raises(LimitExceeded, match=r"^registry\.visibility is 20 s, expected at most 5 s"):
+        task040.test_new_image_is_visible_everywhere(late, evidence, measure, "r2")
+    assert [item.value for item in measure.items] == [0, 20]
 
 
 @pytest.mark.seen_to_fail("STO-31")
