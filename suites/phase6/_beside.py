@@ -46,10 +46,12 @@ def timed(job: FioJob, limits: Limits) -> FioJob:
     return replace(job, seconds=limits.minimum(LASTS, "s")) if job.seconds else job
 
 
-def beside_the_medium(storage: Storage, scratch: str, job: FioJob, some: Sequence[str] = ()) -> Compared:
+def beside_the_medium(
+    storage: Storage, scratch: str, job: FioJob, some: Sequence[str] = (), passes: int = PASSES
+) -> Compared:
     """Run ``job`` on the bare medium and right after it on compute nodes, with as many processes, several times.
 
-    That is on ``some`` of them, by default on all.
+    That is on ``some`` of them, by default on all; ``passes`` is odd.
 
     The pair with the median ratio counts: a medium that others use, or that the host throttles after a burst, differs
     more from one second to the next than the two sides of one pair do.
@@ -59,7 +61,7 @@ def beside_the_medium(storage: Storage, scratch: str, job: FioJob, some: Sequenc
     pairs: list[Compared] = []
     results: list[Result] = []
     lay_out(storage, scratch, job, nodes)
-    for _ in range(PASSES):
+    for _ in range(passes):
         medium.cool()
         bare, result = medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
         reports = storage.fan_out(nodes, scratch, job)
