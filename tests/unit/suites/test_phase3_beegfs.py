@@ -188,6 +188,12 @@ def test_servers_and_targets_that_are_not_as_configured(evidence: Evidence) -> N
     gone = Result((), 1, SERVERS.partition("node01")[0], "node01 [ID: 1]\n   Reachable: <no>\n   Route: <skipped>\n")
     with pytest.raises(AssertionError, match=r"^node01: its storage server does not answer controller"):
         check(manager(servers=gone))
+    silent = (
+        ctl("beegfs-ctl --listtargets --nodetype=storage"),
+        Result((), 3, stderr="[ERROR from beegfs-storage node01 [ID: 1]: Communication error]"),
+    )
+    with pytest.raises(AssertionError, match=r"^node01: its storage server does not answer controller"):
+        check([silent, *manager(servers=gone)])
     with pytest.raises(AssertionError, match=r"^controller: reaches .*, expected .*'node02'"):
         check(manager(servers=SERVERS.replace("node02", "node03")))
 
