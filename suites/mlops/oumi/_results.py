@@ -1,0 +1,68 @@
+"""``results.json`` of an evaluation, and ``generations.txt`` beside it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Signs(_Strict):
+    """How long an answer is in words, and the shares of words said again at once and of what can't be printed."""
+
+    words: int
+    repeated: Share
+    unprintable: Share
+
+
+class Answers(_Strict):
+    """What the answers to what was held out are worth."""
+
+    samples: Count
+    exact: Share
+    bleu: Share
+    rouge_l: Share
+    signs: Annotated[tuple[Signs, ...], Field(min_length=1)]
+
+
+class Perplexity(_Strict):
+    """How surprised the model is by the right answers."""
+
+    samples: Count
+    tokens: Count
+    perplexity: Annotated[float, Field(ge=1)]
+
+
+class Results(_Strict):
+    """Both tasks."""
+
+    ai_how_answers: Answers
+    ai_how_perplexity: Perplexity
+
+
+def parse_results(text: str, where: str) -> Results:
+    """Read ``results.json``. Raises :class:`AssertionError` naming the first thing that is wrong."""
+    try:
+        return Results.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "the file"
+        raise AssertionError(f"{where}: {at}: {first['msg']}") from error
+
+
+def parse_generations(text: str) -> tuple[tuple[str, str], ...]:
+    r"""Prompts and what was generated, of ``generations.txt``.
+
+    >>> parse_generations("### say a b\na b\n### say c\n\n")
+    (('say a b', 'a b'), ('say c', ''))
+    """
+    parts = re.split(r"^### (.*)\n", text, flags=re.MULTILINE)[1:]
+    return tuple((prompt, said.strip()) for prompt, said in zip(parts[::2], parts[1::2], strict=True))

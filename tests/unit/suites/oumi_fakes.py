@@ -1,0 +1,161 @@
+"""Oumi's jobs as they ended on a cluster in order, without a cluster; a test changes one thing of what they left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.image.definitions import Source
+from pytest_ai_how.launch import Ended
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.scales import load_scale
+from pytest_ai_how.shell import Result
+from suites.mlops.oumi._oumi import Oumi, Ran, Step
+from suites.mlops.oumi._work import WORKLOAD, Work, broken, configurations
+
+WORK = load_scale("smoke").section(WORKLOAD, Work)
+FOLDER = "/mnt/shared/jobs/r1/oumi"
+WHEELS = Source.shipped().define("oumi").wheels
+LOSSES = [(5, 5.0), (10, 2.0), (40, 0.6), (75, 0.4), (80, 0.4)]
+
+
+def state(step: int = WORK.steps, losses: list[tuple[int, float]] | None = None, batch: int = WORK.batch) -> str:
+    """``trainer_state.json`` of transformers 5.16, as far as it is read."""
+    log: list[dict[str, Any]] = [{"step": at, "loss": loss, "epoch": 1.0} for at, loss in losses or LOSSES]
+    log.append({"step": step, "train_runtime": 9.0})
+    found = {"epoch": 2.0, "global_step": step, "max_steps": step, "train_batch_size": batch, "log_history": log}
+    return json.dumps(found)
+
+
+def results(perplexity: float, exact: float) -> dict[str, Any]:
+    """``results.json``."""
+    signs = [{"words": 3, "repeated": 0.0, "unprintable": 0.0}] * 3
+    answers = {"samples": WORK.held_out, "exact": exact, "bleu": exact, "rouge_l": exact, "signs": signs}
+    surprise = {"samples": WORK.held_out, "tokens": 96, "perplexity": perplexity}
+    return {"ai_how_answers": answers, "ai_how_perplexity": surprise}
+
+
+def generations(*answers: str) -> str:
+    """``generations.txt``."""
+    return "".join(f"### say {number}\n{answer}\n" for number, answer in enumerate(answers))
+
+
+def look(**changes: Any) -> str:
+    """What look.py tells."""
+    names = ("transformers", "datasets", "accelerate", "peft", "trl")
+    found = {
+        "versions": dict(WHEELS),
+        "modules": {name: {"version": WHEELS[name], "error": ""} for name in names},
+        "api": ["train", "evaluate", "infer"],
+        "status": 0,
+        "help": "train evaluate infer launch distributed env",
+        "prefix": "/venv",
+    }
+    return json.dumps(found | changes)
+
+
+def schema(**changes: str) -> str:
+    """What schema.py tells: nothing of ours, the mistake of each that is broken; ``_`` is ``-`` in changes."""
+    said = dict.fromkeys(configurations(WORK, FOLDER), "")
+    said |= {name: f"OumiConfigParsingError: {word}" for name, (_, word) in broken(WORK, FOLDER).items()}
+    return json.dumps(said | {f"{name.replace('_', '-')}.yaml": text for name, text in changes.items()})
+
+
+FILES: Mapping[str, str] = {
+    "look.out": look(),
+    "schema.out": schema(),
+    "alone.json": json.dumps({"interfaces": ["lo"], "answers": {"192.0.2.1": "ENETUNREACH"}}),
+    "train.out": "trained on cpu",
+    "train.err": "",
+    "sft/trainer_state.json": state(),
+    "sft/checkpoint-40/trainer_state.json": state(40),
+    "sft/checkpoint-80/trainer_state.json": state(80),
+    "two/trainer_state.json": state(batch=WORK.batch // 2),
+    "two-0/train.out": "gloo in place of NCCL: rank 0 of 2\n",
+    "two-0/train.err": "",
+    "two-1/train.out": "gloo in place of NCCL: rank 1 of 2\n",
+    "two-1/train.err": "",
+    "answers.jsonl": "".join(
+        json.dumps({"messages": [{"role": "user", "content": "say a"}, {"role": "assistant", "content": "a"}]}) + "\n"
+        for _ in range(3)
+    ),
+    "data/prompts.jsonl": (json.dumps({"messages": [{"role": "user", "content": "say a"}]}) + "\n") * 3,
+    "base/results.json": json.dumps(results(300.0, 0.0)),
+    "tuned/results.json": json.dumps(results(1.5, 0.9)),
+    "base/generations.txt": generations("x", "y", "z"),
+    "tuned/generations.txt": generations("here is a", "here is b", "here is c"),
+}
+CHECKPOINT = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth")
+LISTED = {f"checkpoint-{step}/{name}": 10 for step in (40, 80) for name in CHECKPOINT}
+LISTED |= dict.fromkeys(("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"), 10)
+
+
+class FakeOumi(Oumi):
+    """What was left is in ``files``; ``seconds`` are those of the steps, ``nodes`` those of the job on two machines."""
+
+    files: Mapping[str, str]
+    listed: Mapping[str, int]
+    kept: Mapping[str, Mapping[str, Any]]
+    seconds: float
+    status: int
+    nodes: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        return FOLDER
+
+    def looked(self) -> Ran:
+        return self._ran("look", "tiny", "look", "schema")
+
+    def trained(self) -> Ran:
+        return self._ran("sft", "train")
+
+    def evaluated(self) -> Ran:
+        return self._ran("evaluate", "base", "tuned", "infer")
+
+    def paired(self) -> Ran:
+        return self._ran("two", "train", nodes=self.nodes)
+
+    def _ran(self, name: str, *steps: str, nodes: tuple[str, ...] = ("node01",)) -> Ran:
+        ended = Ended("7", f"oumi-{name}", "COMPLETED", 0, 0, nodes, 0, 0, 9, 9, "out", "err")
+        return Ran(ended, FOLDER, {step: Step(step, self.status, self.seconds, 600.0) for step in steps})
+
+    def read(self, ended: Ended, name: str) -> str:
+        assert name in self.files, f"{ended.label}: ended well, and left no {FOLDER}/{name}"
+        return self.files[name]
+
+    def attach(self, ran: Ran, evidence: Evidence) -> None:
+        evidence.attach("job", ran.ended.label)
+
+
+def oumi(
+    files: Mapping[str, str] | None = None,
+    listed: Mapping[str, int] | None = None,
+    kept: Mapping[str, Any] | None = None,
+    seconds: float = 9.0,
+    status: int = 0,
+    nodes: tuple[str, ...] = ("node01", "node02"),
+) -> FakeOumi:
+    """Jobs that are in order but for what is said."""
+    config = load_config("local")
+    containers = config.containers.model_copy(update={"images": ("base", "oumi")})
+    own = config.model_copy(update={"containers": containers})
+    found = {**FILES, **(files or {})}
+
+    def query(*argv: str, **_: Any) -> Result:
+        if "-printf" in argv:
+            names = {**LISTED, **(listed or {})}
+            return Result(argv, 0, "".join(f"{name}\t{size}\n" for name, size in names.items()))
+        which = argv[1].rpartition("/")[2]
+        told = json.loads(found[f"{which}/results.json"]) | (kept or {})
+        return Result(argv, 0, "".join(json.dumps({"results": {task: one}}) + "\n" for task, one in told.items()))
+
+    cluster = cast("Any", SimpleNamespace(config=own, controller=SimpleNamespace(name="controller")))
+    made = FakeOumi(cast("Any", SimpleNamespace(query=query)), cast("Any", None), cluster, "/oumi.sif", WORK)
+    changes = {"files": found, "seconds": seconds, "status": status, "nodes": nodes}
+    for name, value in changes.items():
+        object.__setattr__(made, name, value)
+    return made
