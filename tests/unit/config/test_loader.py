@@ -155,7 +155,7 @@ def test_error_survives_the_way_between_workers() -> None:
 
 
 def test_vm_is_local_on_virtual_machines() -> None:
-    """What passes on one is to pass on the other: they differ in name, driver, network and how often they tell."""
+    """What passes on one is to pass on the other: they differ in name, driver, network, waits and how often they tell."""
     local, vm = (load_config(name, environ={}) for name in ("local", "vm"))
     assert vm.driver == "libvirt"
     same = vm.model_copy(
@@ -164,6 +164,7 @@ def test_vm_is_local_on_virtual_machines() -> None:
             "driver": local.driver,
             "network": local.network,
             "slurm": local.slurm,
+            "limits": local.limits,
             "monitoring": vm.monitoring.model_copy(update={"scrape_interval": local.monitoring.scrape_interval}),
             "nodes": tuple(
                 node.model_copy(update={"address": other.address})
