@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "fill"), default="list", help="default: list")
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all that can be downloaded)")
     parser.add_argument(
-        "--manifest", metavar="FILE", type=Path, help="data sets of your own, in the form of configs/data.yaml"
+        "--manifest", metavar="FILE", type=Path, help="data sets of your own, in the form of configs/data/sets.yaml"
     )
 
 

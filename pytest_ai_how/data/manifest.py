@@ -1,4 +1,4 @@
-"""Which data sets there are, and which files each consists of: ``configs/data.yaml``."""
+"""Which data sets there are, and which files each consists of: ``configs/data/sets.yaml``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_ai_how.explain import explain
 from pytest_ai_how.marked import Mistake, nearest, read_text, read_yaml, shown
 
 #: The manifest that ships.
-MANIFEST = "configs/data.yaml"
+MANIFEST = "configs/data/sets.yaml"
 _SHA256 = r"^[0-9a-f]{64}$"
 _PLAIN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _FORMS = {_SHA256: "64 hexadecimal digits in lower case", _PLAIN: "a plain file name"}

@@ -47,7 +47,8 @@ def main(folder: str) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", "--host=127.0.0.1", f"--port={port}"]
-    base = f"http://127.0.0.1:{port}/data"
+    where = f"127.0.0.1:{port}"
+    base = f"http://{where}/data"
     began = time.monotonic()
     board = subprocess.Popen([*words, "--load_fast=false", "--reload_interval=1"], stdout=subprocess.DEVNULL)
     try:

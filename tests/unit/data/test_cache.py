@@ -220,5 +220,5 @@ def test_manifests_that_are_wrong(tmp_path: Path, text: str, message: str) -> No
 
 def test_an_unknown_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "fill", "mnst"]) == 1
-    assert "configs/data.yaml: no data set is named 'mnst' (did you mean 'mnist'?)" in capsys.readouterr().err
+    assert "configs/data/sets.yaml: no data set is named 'mnst' (did you mean 'mnist'?)" in capsys.readouterr().err
     assert issubclass(CatalogueError, Exception)
