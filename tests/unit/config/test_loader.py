@@ -155,7 +155,7 @@ def test_error_survives_the_way_between_workers() -> None:
 
 
 def test_vm_is_local_on_virtual_machines() -> None:
-    """What passes on one is to pass on the other: they differ in name, driver, network, waits and how often they tell."""
+    """What passes on one is to pass on the other: they differ in name, driver, network and how long all takes."""
     local, vm = (load_config(name, environ={}) for name in ("local", "vm"))
     assert vm.driver == "libvirt"
     same = vm.model_copy(
