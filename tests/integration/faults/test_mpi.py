@@ -102,18 +102,20 @@ def test_the_check_goes_red_names_the_culprit_and_recovers(live: Live, fault: Fa
 
 @pytest.mark.seen_to_fail("CON-16", "CON-17")
 def test_an_image_without_mpi_and_pytorch_is_told(live: Live) -> None:
-    """The catalogue calls the small image by the name of the large one, which this cluster does not have."""
-    with shared_file(CATALOG, f"sed -i 's/name: base/name: pytorch/' {CATALOG}")(live):
-        for check, says in (
-            (
-                containers.test_mpi,
-                "collectives as 2×2 ranks ended with 1: ModuleNotFoundError: No module named 'mpi4py'",
-            ),
-            (
-                containers.test_training_over_gloo,
-                "ddp as 2×1 ranks ended with 1: ModuleNotFoundError: No module named ",
-            ),
-        ):
+    """The catalogue calls the small image by the name of a large one, which this cluster does not have."""
+    for name, check, says in (
+        (
+            "mpi",
+            containers.test_mpi,
+            "collectives as 2×2 ranks ended with 1: ModuleNotFoundError: No module named 'mpi4py'",
+        ),
+        (
+            "pytorch",
+            containers.test_training_over_gloo,
+            "ddp as 2×1 ranks ended with 1: ModuleNotFoundError: No module named ",
+        ),
+    ):
+        with shared_file(CATALOG, f"sed -i 's/name: base/name: {name}/' {CATALOG}")(live):
             verdict = live.judge(check)
             assert verdict.kind == "red", verdict
             assert re.match(rf"node0[12]: {says}", verdict.text), verdict.text
