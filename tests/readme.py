@@ -130,6 +130,7 @@ ELSEWHERE = MappingProxyType(
         "pytest suites/mlops/training suites/mlops/distributed --cluster=local -n3": (
             "tests/integration/test_phases.py runs both on a cluster like it"
         ),
+        "pytest suites/mlops/oumi --cluster=mlops": "builds an image for ten minutes; its checks have unit tests",
         "pytest suites/phase4 --cluster=local": "tests/integration/test_phase4.py runs it on a small cluster",
         "pytest suites/phase6 --cluster=local": _MINUTES,
         "pytest suites/phase6 --cluster=vm": "takes half an hour emulated; tests/integration/libvirt runs its parts",
