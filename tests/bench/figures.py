@@ -66,8 +66,8 @@ def phase6_figures() -> Iterator[Figure]:
 
 def training_figures() -> Iterator[Figure]:
     """The suites that train, at the scale that needs no network and no GPU."""
-    for suite, target in (("training", 60), ("distributed", 120)):
-        seconds, _ = pytest_run(f"suites/mlops/{suite}", "--cluster=local", "--scale=smoke")
+    for suite, cluster, target in (("training", "local", 60), ("distributed", "local", 120), ("oumi", "mlops", 360)):
+        seconds, _ = pytest_run(f"suites/mlops/{suite}", f"--cluster={cluster}", "--scale=smoke")
         yield Figure(f"mlops/{suite} whole, warm, scale smoke", "s", target, (seconds,))
 
 
