@@ -16,6 +16,8 @@ from pytest_ai_how.shell import Result
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 #: Lines that Slurm or Apptainer adds to what a program says on its standard error (24.11.5, 1.4.5).
 _NOT_ITS_OWN = ("srun: ", "slurmstepd: ", "slurmstepd-", "INFO: ", "INFO:")
+#: Seconds beyond its time limit in which a job must have ended: Slurm looks at limits twice a minute.
+_GRACE = 60.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48, SGR
 
 
@@ -175,6 +177,16 @@ def run(launcher: Launcher, task: Task, within: float) -> Ended:
     except BaseException:
         launcher.cancel(job)
         raise
+
+
+def done(launcher: Launcher, task: Task, within: float = 0.0) -> Ended:
+    """Start a job, wait for its end, and return that. Raises :class:`JobFailed` unless it does its work.
+
+    ``within`` are seconds (default: the task's time limit and a minute).
+    """
+    ended = run(launcher, task, within or task.minutes * 60 + _GRACE)
+    completed(ended, launcher.read(ended.stderr))
+    return ended
 
 
 def completed(ended: Ended, stderr: str) -> None:

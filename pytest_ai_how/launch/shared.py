@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pytest_ai_how.errors import StepBlocked, StepFailed
-from pytest_ai_how.launch.protocol import Ended, JobFailed, Launcher, Task, completed, run
+from pytest_ai_how.launch.protocol import Ended, JobFailed, Launcher, Task, done
 from pytest_ai_how.lease.lease import Lease
 
-#: Seconds beyond its time limit in which a job must have ended: Slurm looks at limits twice a minute.
-_GRACE = 60.0
 _ENDED = "ended"
 
 
@@ -47,11 +45,5 @@ class Once:
 
         ``within`` are seconds (default: the task's time limit and a minute).
         """
-
-        def action() -> dict[str, str]:
-            task = make()
-            ended = run(launcher, task, within or task.minutes * 60 + _GRACE)
-            completed(ended, launcher.read(ended.stderr))
-            return {_ENDED: ended.to_json()}
-
-        return Ended.from_json(self.told(f"job-{name}", action)[_ENDED])
+        told = self.told(f"job-{name}", lambda: {_ENDED: done(launcher, make(), within).to_json()})
+        return Ended.from_json(told[_ENDED])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 640, 300, 64, 40, 34, 16
 #: Told apart by people who see colours differently (Okabe and Ito, 2008).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-Points = Sequence[tuple[float, float]]
+Point = tuple[float, float]
+Points = Sequence[Point]
 
 
 def chart(title: str, across: str, up: str, series: Mapping[str, Points]) -> str:
@@ -24,7 +25,7 @@ def chart(title: str, across: str, up: str, series: Mapping[str, Points]) -> str
     x_low, x_high = _range([x for x, _ in every])
     y_low, y_high = _range([y for _, y in every])
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
+    def place(point: Point) -> Point:
         x = _LEFT + (point[0] - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
         y = _HEIGHT - _BOTTOM - (point[1] - y_low) / (y_high - y_low) * (_HEIGHT - _BOTTOM - _TOP)
         return x, y
@@ -47,7 +48,9 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _axes(place, xs: tuple[float, float], ys: tuple[float, float], across: str, up: str) -> list[str]:  # type: ignore[no-untyped-def]
+def _axes(
+    place: Callable[[Point], Point], xs: tuple[float, float], ys: tuple[float, float], across: str, up: str
+) -> list[str]:
     bottom, found = _HEIGHT - _BOTTOM, []
     for step in range(5):
         value = ys[0] + (ys[1] - ys[0]) * step / 4

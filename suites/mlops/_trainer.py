@@ -13,16 +13,15 @@ from pytest_ai_how.data import Cache, DataSet, File, load_manifest
 from pytest_ai_how.data.manifest import data_set
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
-from pytest_ai_how.launch import Ended, JobFailed, Launcher, Started, Task, completed, why
-from pytest_ai_how.launch.protocol import run as run_job
+from pytest_ai_how.launch import Ended, JobFailed, Launcher, Started, Task, done, why
 from pytest_ai_how.launch.shared import Once
 
 from ._request import Request
 from ._trained import Killed, Trained, Work
 
 PAYLOADS = Path(__file__).parent / "payloads"
-#: Seconds beyond a job's time limit in which it must have ended: Slurm looks at limits twice a minute.
-_GRACE = 60.0
+#: Seconds for a job that copies what its image brings.
+_STAGED = 60.0
 #: Seconds for a file of a data set to be copied to, or read from, a slow shared file system: a GiB at 2 MiB/s.
 _COPY = 600.0
 #: MiB for a container with an interpreter that loads little.
@@ -95,7 +94,7 @@ class Trainer:
     def _stage(self, name: str, file: File, path: str) -> None:
         if file.package:
             argv = (self.python, "stage.py", file.package, file.path, path)
-            self.plain(Task("stage", argv, self.folder, memory=_SMALL), within=_GRACE)
+            self.plain(Task("stage", argv, self.folder, memory=_SMALL), within=_STAGED)
             return
         content = Cache().read(name, file)
         # By rename, so that a copy that was cut off is none.
@@ -109,8 +108,7 @@ class Trainer:
         """
         program = (task.argv[0], f"{self.payloads()}/{task.argv[1]}", *task.argv[2:])
         binds = (self.launcher.folder,)
-        ended = run_job(self.launcher, replace(task, argv=program, image=self.image, binds=binds), within)
-        completed(ended, self.launcher.read(ended.stderr))
+        ended = done(self.launcher, replace(task, argv=program, image=self.image, binds=binds), within)
         return ended, self.launcher.read(ended.stdout)
 
     def task(
@@ -155,8 +153,7 @@ class Trainer:
 
         def action() -> Mapping[str, str]:
             idle = self.gpu_memory(request.on[0] if request.on else "")
-            ended = run_job(self.launcher, self.task(name, work, request, *flags), work.minutes * 60 + _GRACE)
-            completed(ended, self.launcher.read(ended.stderr))
+            ended = done(self.launcher, self.task(name, work, request, *flags))
             return {"ended": ended.to_json(), "idle": " ".join(map(str, idle))}
 
         told = self.once.told(f"mlops-{name}", action)
@@ -178,8 +175,7 @@ class Trainer:
             flags = (f"--hold={work.middle}", f"--hold-rank={rank}")
             killed = self.killed(self.task(name, work, request, *flags), rank, work.minutes * 60)
             task = self.task(f"{name}-on", work, request, "--resume", f"--out={self.folder}/{name}")
-            ended = run_job(self.launcher, task, work.minutes * 60 + _GRACE)
-            completed(ended, self.launcher.read(ended.stderr))
+            ended = done(self.launcher, task)
             return {"killed": killed.ended.to_json(), "seconds": str(killed.seconds), "ended": ended.to_json()}
 
         told = self.once.told(f"mlops-{name}", action)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_ai_how.launch import Ended, JobFailed, Task, completed
+from pytest_ai_how.launch import Ended, JobFailed, Task, completed, done, run
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
@@ -105,12 +105,7 @@ def test_port_taken(runs: Runs, evidence: Evidence, measure: Measurements) -> No
     def action() -> dict[str, str]:
         task = trainer.task("ddp-taken", work, request, torchrun=True)
         taken = (trainer.python, f"{trainer.payloads()}/occupied.py", *task.argv)
-        job = trainer.launcher.start(replace(task, argv=taken))
-        try:
-            return {"ended": trainer.launcher.ended(job, work.minutes * 60).to_json()}
-        except BaseException:
-            trainer.launcher.cancel(job)
-            raise
+        return {"ended": run(trainer.launcher, replace(task, argv=taken), work.minutes * 60).to_json()}
 
     ended = Ended.from_json(trainer.once.told("mlops-taken", action)["ended"])
     said, errors = trainer.launcher.read(ended.stdout), trainer.launcher.read(ended.stderr)
@@ -156,13 +151,7 @@ def once(runs: Runs, name: str, work: Work, request: Request, program: str) -> t
 
     def action() -> dict[str, str]:
         task = trainer.task(name, work, request, program=program)
-        job = trainer.launcher.start(task)
-        try:
-            ended = trainer.launcher.ended(job, work.minutes * 60)
-        except BaseException:
-            trainer.launcher.cancel(job)
-            raise
-        completed(ended, trainer.launcher.read(ended.stderr))
+        ended = done(trainer.launcher, task, work.minutes * 60)
         said = trainer.launcher.read(ended.stdout)
         if not said.strip():
             raise JobFailed(ended.node, f"job {ended.id} ({name}) printed nothing", expected="a line of JSON")

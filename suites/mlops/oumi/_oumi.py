@@ -10,8 +10,7 @@ from typing import Any
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.launch import Ended, JobFailed, Launcher, Task, completed, why
-from pytest_ai_how.launch.protocol import run
+from pytest_ai_how.launch import Ended, JobFailed, Launcher, Task, done, why
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
@@ -19,8 +18,6 @@ from pytest_ai_how.report.evidence import Evidence
 from ._work import Work, as_yaml, broken, configurations
 
 PAYLOADS = Path(__file__).parent / "payloads"
-#: Seconds beyond a job's time limit in which it must have ended: Slurm looks at limits twice a minute.
-_GRACE = 60.0
 #: What a step is without a network, in a container of an ordinary user.
 ALONE = ("unshare", "--user", "--map-current-user", "--net", "python3", "alone.py")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
@@ -192,9 +189,7 @@ class Oumi:
         def action() -> Mapping[str, str]:
             wanted = [{"name": step, "argv": list(argv), "env": {}} for step, argv in steps.items()]
             self.write(f"{name}.steps.json", json.dumps(wanted))
-            ended = run(self.launcher, self.task(name, nodes, env), self.work.minutes * 60 + _GRACE)
-            completed(ended, self.launcher.read(ended.stderr))
-            return {"ended": ended.to_json()}
+            return {"ended": done(self.launcher, self.task(name, nodes, env)).to_json()}
 
         ended = Ended.from_json(self.once.told(f"oumi-{name}", action)["ended"])
         found = json.loads(self.read(ended, f"{name}-0/record.json" if nodes > 1 else f"{name}.record.json"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ._json import parsed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -50,12 +52,7 @@ class Results(_Strict):
 
 def parse_results(text: str, where: str) -> Results:
     """Read ``results.json``. Raises :class:`AssertionError` naming the first thing that is wrong."""
-    try:
-        return Results.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(map(str, first["loc"])) or "the file"
-        raise AssertionError(f"{where}: {at}: {first['msg']}") from error
+    return parsed(Results, text, where)
 
 
 def parse_generations(text: str) -> tuple[tuple[str, str], ...]:

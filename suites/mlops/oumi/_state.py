@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ._json import parsed
 
 #: The share of a training's steps that its start and its end are averaged over.
 SHARE = 0.2
@@ -39,12 +41,7 @@ class State(BaseModel):
 
 def parse_state(text: str, where: str) -> State:
     """Read ``trainer_state.json``. Raises :class:`AssertionError` naming the first thing that is wrong."""
-    try:
-        return State.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(map(str, first["loc"])) or "the file"
-        raise AssertionError(f"{where}: {at}: {first['msg']}; expected trainer_state.json of transformers") from error
+    return parsed(State, text, where, "trainer_state.json of transformers")
 
 
 def ends(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:

@@ -42,11 +42,11 @@ def steps(args: argparse.Namespace, me: Me) -> None:
     model = make("cnn", data.channels, data.size, args.width).to(me.device)
     whole = sum(one.numel() for one in model.parameters())
     mesh = init_device_mesh(me.device.type, (me.size,))
-    for layer in model:  # type: ignore[attr-defined]
+    for layer in model:  # type: ignore[attr-defined]  # a Sequential, called a Module
         if any(True for _ in layer.parameters()):
             fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    part = sum(one.to_local().numel() for one in model.parameters())  # type: ignore[attr-defined]
+    part = sum(one.to_local().numel() for one in model.parameters())  # type: ignore[attr-defined]  # DTensors
     optimizer, losses = torch.optim.SGD(model.parameters(), lr=args.rate), []
     for step in range(args.epochs):
         start = (step * me.size + me.rank) * args.batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -24,13 +24,6 @@ ONE_NODE = Request(1, 1024, 2, ("node01",), "gpu")
 TWO_NODES = Request(1, 1024, 1, ("node01", "node02"), "gpu")
 TRES = {"cpu": 2, "mem": 1024, "node": 1, "gres/gpu": 2}
 Ranks = list[dict[str, Any]]
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def ddp(edit: Edit | None = None, **changes: Any) -> Trained:

@@ -33,13 +33,6 @@ BOARD = (DATA / "board.json").read_text()
 
 
 @pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
-
-
-@pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence: Evidence) -> Iterator[Callable[..., Runs]]:
     """Make runs whose jobs say what is given, each on a lease of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,13 +17,6 @@ from tests.unit.suites.mlops_fakes import Edit, digests, ended, left, looked, sc
 from tests.unit.suites.task042_fakes import new_measure
 
 DIGITS = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
-
-
-@pytest.fixture
-def evidence() -> Iterator[Evidence]:
-    found = Evidence()
-    yield found
-    assert found.samples, "the check attached no evidence"
 
 
 def metric(**values: Any) -> Edit:

@@ -22,4 +22,4 @@ def init_distributed(backend: str = "gloo", timeout_minutes: float | None = None
 if not torch.cuda.is_available():
     distributed.init_distributed = init_distributed
     if "oumi.train" in sys.modules:
-        sys.modules["oumi.train"].init_distributed = init_distributed  # type: ignore[attr-defined]
+        sys.modules["oumi.train"].init_distributed = init_distributed  # type: ignore[attr-defined]  # a module
