@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.errors import AiHowError
-from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.scales import Scale, load_scale
@@ -19,16 +18,6 @@ from suites.mlops.oumi import test_training as training
 from suites.mlops.oumi._oumi import Oumi
 
 from .oumi_fakes import WHEELS, WORK, generations, look, oumi, results, schema, state
-
-
-@pytest.fixture
-def evidence() -> Evidence:
-    return Evidence()
-
-
-@pytest.fixture
-def measure() -> Measurements:
-    return Measurements(load_limits("local"))
 
 
 @pytest.fixture
