@@ -19,7 +19,7 @@ from pytest_ai_how.progress import Silent
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
 from tests.fakes import fake_cluster
-from tests.unit.test_bringup import FakeDriver
+from tests.unit.bringup_fakes import FakeDriver
 
 NAME = "aihowlease"
 COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare", "inventory")
