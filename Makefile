@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTEST := $(VENV)/bin/pytest
 CLUSTER ?= local
 WORKERS ?= 2
+# More than cores: most checks wait for Slurm, and what measures runs alone.
+CHECKERS ?= 4
 
 .PHONY: help setup images validate test lint types unit integration wheel bench reap clean
 
@@ -17,7 +19,7 @@ images: setup  ## the node image and the container images, into the cache
 	@$(VENV)/bin/pytest-ai-how images build
 
 validate: images  ## phase 6 on a cluster made on this machine
-	$(PYTEST) suites/phase6 --cluster=$(CLUSTER)
+	$(PYTEST) suites/phase6 --cluster=$(CLUSTER) -n $(CHECKERS)
 
 test: lint types unit integration  ## all that must pass before a change lands
 

@@ -74,7 +74,7 @@ def training_figures() -> Iterator[Figure]:
 def cold_figure() -> Figure:
     """Empty caches to verdict, with the system packages and the environment in place."""
     with tempfile.TemporaryDirectory(prefix="ai-how-cold-", dir="/var/tmp") as cache:
-        seconds, _ = pytest_run("suites/phase6", "--cluster=local", env={"XDG_CACHE_HOME": cache})
+        seconds, _ = pytest_run("suites/phase6", "--cluster=local", "-n4", env={"XDG_CACHE_HOME": cache})
     return Figure("cold: empty caches to verdict of phase 6", "s", 360, (seconds,))
 
 

@@ -33,6 +33,8 @@ from pytest_ai_how.pci import claiming
 _BOOT = {True: 90.0, False: 400.0}
 # MiB that a guest's own kernel and daemons have taken of 1024: 57 and 176 (Linux 6.12, Debian 13).
 _GUEST_OWN = 256
+# Seconds: Slurm's own default. Emulated guests need it.
+_ANSWER_WITHIN = 10
 #: Guests have a kernel of their own with control groups version 2, and nothing else uses them.
 CONFINEMENT = Confinement("cgroup/v2", {})
 #: The names of an image's parts in its folder.
@@ -153,7 +155,14 @@ class Build:
 
 def renderer(config: ClusterConfig, identity: Identity, shared: Path) -> Renderer:
     """Renders the files of a cluster's virtual machines, whose shared directory is ``shared`` on this host."""
-    return Renderer(config, identity, CONFINEMENT, lambda node: mounts_of(config, node, shared), _GUEST_OWN)
+    return Renderer(
+        config,
+        identity,
+        CONFINEMENT,
+        mounts=lambda node: mounts_of(config, node, shared),
+        kept_back=_GUEST_OWN,
+        answer_within=_ANSWER_WITHIN,
+    )
 
 
 def switch_on(machine: Machine, connection: api.Connection, journal: Journal, warm: Warm | None = None) -> None:

@@ -56,7 +56,7 @@ class Renderer:
     """Renders the files of each node of one cluster.
 
     ``mounts`` is what a node mounts by virtiofs, ``kept_back`` the MiB of memory that no job may have, ``numbers``
-    those of its GPUs, which are consecutive.
+    those of its GPUs, which are consecutive, and ``answer_within`` the seconds that Slurm's daemons give each other.
     """
 
     config: ClusterConfig
@@ -65,6 +65,7 @@ class Renderer:
     mounts: Callable[[NodeConfig], Sequence[VirtiofsMount]] = no_mounts
     kept_back: int = 0
     numbers: Callable[[NodeConfig], range] = own_numbers
+    answer_within: int = 5
 
     def files(self, node: NodeConfig) -> Iterator[File]:
         """All files of ``node``, secrets with their modes."""
@@ -142,6 +143,7 @@ class Renderer:
                 memory={each.name: self._for_jobs(each) for each in config.nodes},
                 host_keys={name: pair.public for name, pair in self.identity.hosts.items()},
                 plugin=self.confinement.plugin,
+                answer_within=self.answer_within,
                 confines={capability: capability not in absent for capability in _CONFINES},
                 **beegfs_names(config),
                 **monitoring_names(config),

@@ -46,6 +46,12 @@ def test_slurm_conf_is_equal_on_all_nodes_and_names_the_cluster() -> None:
     assert (found["SrunPortRange"], found["MpiParams"]) == ("12500-12999", "ports=12000-12499")
 
 
+def test_a_node_that_is_silent_takes_no_other_down() -> None:
+    found = settings(rendered(config())["node01"]["/etc/slurm/slurm.conf"].content)
+    timeout, message = int(found["SlurmdTimeout"]), int(found["MessageTimeout"])
+    assert timeout > message + 1 + timeout / 3, "the pings of the nodes that are well wait for the one that is not"
+
+
 def test_nodes_and_partitions_are_those_of_the_yaml() -> None:
     text = rendered(config())["node01"]["/etc/slurm/slurm.conf"].content.decode().splitlines()
     assert [line for line in text if line.startswith("NodeName=")] == [
