@@ -104,7 +104,7 @@ class Client:
         env = {"OUMI_SLURM_CONNECTIONS": self.where, "TERM": "dumb", "COLUMNS": "200"}
         call = command(
             "exec",
-            self.oumi.image,
+            self.oumi.runtime.image,
             *("sh", "-c", _TIDY, "sh", *argv),
             binds=[self.oumi.launcher.folder],
             env=env,
@@ -155,7 +155,7 @@ def training(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         out = f"{oumi.folder}/launch/out"
         config = train(oumi.work, oumi.folder, out)
         config["training"] |= {"max_steps": STEPS, "save_steps": 0}
-        inner = command("exec", oumi.image, "oumi", "train", "-c", "train.yaml", binds=[oumi.launcher.folder])
+        inner = command("exec", oumi.runtime.image, "oumi", "train", "-c", "train.yaml", binds=[oumi.launcher.folder])
         gpus = 1 if any(one.gpus for one in slurm.nodes().values()) else 0
         seen_it = f"{oumi.folder}/launch/seen"
         # It ends when it was seen on its way, however fast it is.

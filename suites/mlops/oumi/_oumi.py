@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Task, done, why
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
@@ -19,13 +20,15 @@ from ._work import Work, as_yaml, broken, configurations
 
 PAYLOADS = Path(__file__).parent / "payloads"
 #: What a step is without a network, in a container of an ordinary user.
-ALONE = ("unshare", "--user", "--map-current-user", "--net", "python3", "alone.py")
+ALONE = ("unshare", "--user", "--map-current-user", "--net")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
 _EACH = """mkdir -p "$1-$AI_HOW_NODE"
 cd "$1-$AI_HOW_NODE"
 export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE=1 MASTER_PORT="$AI_HOW_PORT"
-exec python3 ../steps.py "../$1.steps.json" record.json
+exec "$2" ../steps.py "../$1.steps.json" record.json
 """
+# What Debian gives an ordinary user.
+_PATH = "/usr/local/bin:/usr/bin:/bin"
 #: Where Oumi finds functions of ours.
 EXTRA = "OUMI_EXTRA_DEPS_FILE"
 
@@ -56,12 +59,12 @@ class Ran:
 
 @dataclass(frozen=True)
 class Oumi:
-    """The jobs of one run."""
+    """The jobs of one run; ``runtime`` is the Python that has Oumi."""
 
     launcher: Launcher
     once: Once
     cluster: Cluster
-    image: str
+    runtime: Runtime
     work: Work
 
     @property
@@ -80,20 +83,22 @@ class Oumi:
                 expected="tiny",
                 cure="--scale=smoke",
             )
-        made = ("python3", "tiny.py", "data", str(self.work.samples), str(self.work.held_out))
+        python = self.runtime.python
+        made = (python, "tiny.py", "data", str(self.work.samples), str(self.work.held_out))
         kinds = {name: name.partition("-")[0].removesuffix(".yaml") for name in self.all_configurations()}
         named = [f"{kind}={name}" for name, kind in kinds.items()]
         steps = {
             "tiny": made,
-            "look": ("python3", "look.py", *self.packages()),
-            "schema": ("python3", "schema.py", *named),
+            "look": (python, "look.py", *self.packages()),
+            "schema": (python, "schema.py", *named),
         }
         return self.job("look", steps)
 
     def trained(self) -> Ran:
         """The job that trains, without a network."""
         self.looked()
-        return self.job("sft", {"train": (*ALONE, "alone.json", "oumi", "train", "-c", "train.yaml")})
+        alone = (*ALONE, self.runtime.python, "alone.py", "alone.json")
+        return self.job("sft", {"train": (*alone, "oumi", "train", "-c", "train.yaml")})
 
     def evaluated(self) -> Ran:
         """The job that evaluates the model as it was and as it became, and lets it answer."""
@@ -119,7 +124,7 @@ class Oumi:
         from pytest_ai_how.image.definitions import Source
 
         served = self.cluster.config.containers.served
-        return tuple(Source.shipped().define(served["oumi"]).wheels)
+        return tuple(Source.shipped().define(served.get("oumi", "oumi")).wheels)
 
     def all_configurations(self) -> Mapping[str, dict[str, Any]]:
         """Those of the jobs, and the broken ones."""
@@ -149,15 +154,18 @@ class Oumi:
     def task(self, name: str, nodes: int = 1, env: Mapping[str, str] | None = None) -> Task:
         """A job that runs the steps which ``<name>.steps.json`` has, on each of ``nodes`` machines."""
         memory, cpus, on = self.request(nodes)
-        alone = ("python3", "steps.py", f"{name}.steps.json", f"{name}.record.json")
+        alone = (self.runtime.python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
         env = dict(env or {})
+        if not self.runtime.image:
+            # Oumi's command was installed beside the interpreter.
+            env["PATH"] = f"{PurePosixPath(self.runtime.python).parent}:{_PATH}"
         if nodes > 1:
             env["SKYPILOT_NODE_IPS"] = "\n".join(self.cluster[one].address for one in on)
         return Task(
             f"oumi-{name}",
-            alone if nodes == 1 else ("sh", "-eu", "-c", _EACH, "sh", name),
+            alone if nodes == 1 else ("sh", "-eu", "-c", _EACH, "sh", name, self.runtime.python),
             self.folder,
-            image=self.image,
+            image=self.runtime.image,
             nodes=nodes,
             cpus=cpus,
             memory=memory,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.launch import Launcher
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.scales import Scale
-from pytest_ai_how.services.registry import Registry
 
 from ._oumi import Oumi
 from ._work import WORKLOAD, Work
 
-#: The image that has Oumi, in the registry.
-IMAGE = "oumi"
+#: What Oumi's jobs import.
+MODULES = ("oumi", "torch", "transformers", "trl", "peft")
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +24,11 @@ def oumi(
     launcher: Launcher,
     once: Once,
     cluster: Cluster,
-    registry: Registry,
     scale: Scale,
-    apptainer: object,  # noqa: ARG001  containers must run
+    framework: Callable[[str, Sequence[str]], Runtime],
+    request: pytest.FixtureRequest,
 ) -> Oumi:
-    """What starts Oumi's jobs, in its container image."""
-    return Oumi(launcher, once, cluster, registry.path(IMAGE), scale.section(WORKLOAD, Work))
+    """What starts Oumi's jobs: Oumi is in a container image, or beside an interpreter of the machine."""
+    if cluster.config.containers.runtime != "none":
+        request.getfixturevalue("apptainer")
+    return Oumi(launcher, once, cluster, framework("oumi", MODULES), scale.section(WORKLOAD, Work))

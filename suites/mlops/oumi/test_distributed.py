@@ -17,7 +17,7 @@ from pytest_ai_how.scales import Scale
 from ._oumi import Oumi
 from ._state import State, ends, falls, parse_state
 
-pytestmark = pytest.mark.requires("slurm", "image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage")
 
 PROCESSES = 2
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.scales import Scale, load_scale
@@ -277,8 +279,19 @@ def test_a_loss_that_is_another(evidence: Evidence, measure: Measurements, scale
 def test_a_model_that_nobody_has_is_said_to_be_the_cause() -> None:
     made = oumi()
     work = WORK.model_copy(update={"model": "smollm-135m"})
-    real = Oumi(made.launcher, made.once, made.cluster, made.image, work)
+    real = Oumi(made.launcher, made.once, made.cluster, made.runtime, work)
     with pytest.raises(
         AiHowError, match=r"^configs/scales: sft\.model: smollm-135m can't be had(.|\n)*do: --scale=smoke"
     ):
         real.looked()
+
+
+def test_on_a_machine_without_containers_its_own_oumi_is_the_command() -> None:
+    made = oumi()
+    launcher = cast("Any", SimpleNamespace(folder="/var/tmp/ai-how/jobs/r1"))
+    own = Oumi(launcher, made.once, made.cluster, Runtime("/srv/venv/bin/python"), WORK).task("look")
+    assert (own.image, own.argv[0]) == ("", "/srv/venv/bin/python")
+    assert own.env["PATH"].split(":")[0] == "/srv/venv/bin"
+    image = Oumi(launcher, made.once, made.cluster, made.runtime, WORK).task("look")
+    assert (image.image, image.argv[0]) == ("/oumi.sif", "python3")
+    assert "PATH" not in image.env, "the image's own is what its environment sets"
