@@ -12,6 +12,7 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import Partition
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments, placed
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
@@ -269,7 +270,7 @@ class Slurm:
                 found.append(node_fault(record))
         return tuple(found)
 
-    def causes(self) -> tuple[str, ...]:
+    def causes(self) -> tuple[Cause, ...]:
         """What is wrong with slurmctld and each slurmd: a unit that failed, a port that another program has taken."""
         if not self.cluster.config.is_ours:  # units and ports are known where slurm.conf is ours
             return ()
