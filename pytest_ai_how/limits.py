@@ -56,7 +56,10 @@ class Limit(_Strict):
 
 class _File(_Strict):
     extends: Text | None = Field(default=None, description="limits that ship, whose metrics hold where this has none")
-    metrics: dict[MetricName, Limit]
+    metrics: dict[MetricName, Limit] = {}
+    emulated: dict[MetricName, Limit] = Field(
+        default={}, description="what holds in place of some metrics where the machines' CPUs are emulated"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,33 +226,37 @@ class _Judging:
                 yield low, edge, f"{side} {edge:.6g} {unit} ({part:.0%} of {of}, {self.ceiling:.6g} {unit})"
 
 
-def load_limits(name: str) -> Limits:
+def load_limits(name: str, *, emulated: bool = False) -> Limits:
     """Read ``configs/limits/<name>.yaml``, or the file that ``name`` is if it has a slash.
 
-    With ``extends: local`` in it, the metrics that it does not name are those of ``local``.
+    With ``extends: local`` in it, the metrics that it does not name are those of ``local``. What is said of machines
+    that are ``emulated`` goes before what the same file says of all.
 
     Raises :class:`ConfigError` with every mistake of the file, or naming the limits that exist.
     """
     path, file = _find(name)
     marked = read_yaml(read_text(path, file), file)
     mistakes = list(marked.mistakes)
-    own: dict[str, Limit] = {}
+    sections: dict[str, dict[str, Limit]] = {}
     extends: str | None = None
     try:
         read = _File.model_validate_json(json.dumps(marked.value), strict=True)
-        own, extends = read.metrics, read.extends
+        sections, extends = {"metrics": read.metrics, "emulated": read.emulated}, read.extends
     except ValidationError as error:
         mistakes += explain(error, _File, _FORMS)
     if extends in (path.stem, name) or (extends and "/" in extends):
         mistakes.append(Mistake(("extends",), f"{shown(extends)} is not the name of other limits that ship"))
         extends = None
-    below = load_limits(extends) if extends else None
-    metrics = {**(below or {}), **own}
-    mistakes += _between(metrics, own)
+    below = load_limits(extends, emulated=emulated) if extends else None
+    metrics = dict(below or {})
+    places = {metric: below.where(metric) for metric in below} if below else {}
+    for section, own in sections.items():
+        mistakes += _between({**metrics, **own}, own, section)
+        if section == "metrics" or emulated:
+            metrics |= own
+            places |= {metric: f"{file}:{marked.mark((section, metric)).line}" for metric in own}
     if mistakes:
         raise ConfigError(marked.problems(mistakes))
-    places = {metric: below.where(metric) for metric in below} if below else {}
-    places |= {metric: f"{file}:{marked.mark(('metrics', metric)).line}" for metric in own}
     return Limits(path.stem, file, metrics, places)
 
 
@@ -274,10 +281,10 @@ def _find(name: str) -> tuple[Path, str]:
     return asset(file), file
 
 
-def _between(metrics: Mapping[str, Limit], own: Mapping[str, Limit]) -> Iterator[Mistake]:
+def _between(metrics: Mapping[str, Limit], own: Mapping[str, Limit], section: str) -> Iterator[Mistake]:
     """Rules between the values of ``own``, which may name any of ``metrics``."""
     for metric, limit in own.items():
-        path = ("metrics", metric)
+        path = (section, metric)
         if limit.of is None and _relative(limit):
             yield Mistake(path, "has a fraction, but says not of what: 'of' is missing")
         if limit.of is not None and limit.of not in metrics:

@@ -22,6 +22,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "gpu.pair": "two GPUs that one job can hold, both on one node or one on each of two",
         "gpu.passthrough": "GPUs of this machine that virtual machines are given whole",
         "mpi": "MPI programs in Python (mpi4py) run on the nodes themselves",
+        "cpus.native": "the machines' CPUs are those of hardware, none that a program emulates",
         "cpus.several": "a compute node has more than one CPU, so that a job can be kept off some",
         "cgroup.cpu": "jobs are confined to their CPUs",
         "cgroup.memory": "jobs are confined to their memory",
@@ -86,17 +87,16 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
     runtime, images = config.containers.runtime != "none", config.containers.served
     mounts = storage == "host-directory" or any(node.virtiofs for node in config.nodes)
     virtiofs = config.driver in ("libvirt", "auto") and mounts
+
+    def framework(name: str) -> tuple[bool, str]:
+        return (name in images, f"no image '{name}'") if runtime else (config.python is not None, "no python")
+
     rules = {
         "slurm": (slurm is not None, no_slurm),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
         "diagnosis": (slurm is not None, no_slurm),
-        **{
-            framework: (
-                framework in images if runtime else config.python is not None,
-                f"no image '{framework}'" if runtime else "no python",
-            )
-            for framework in ("pytorch", "oumi")
-        },
+        "pytorch": framework("pytorch"),
+        "oumi": framework("oumi"),
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
         "gpu.pair": (

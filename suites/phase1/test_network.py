@@ -13,12 +13,14 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.shell import Result
 
+from .._streams import rate, serving, stream
 from ._facts import HOSTNAME, HOSTS, INTERFACES, WAY_OUT, Interface, resolves
 from ._mesh import Mesh, Pair, told
 from ._outside import fetching, wrong_peer
 from ._ports import declared, required
-from ._throughput import LOOPBACK, SPEEDS, ring, serving, stream
+from ._throughput import LOOPBACK, SPEEDS, ring
 
 T = TypeVar("T")
 
@@ -83,13 +85,16 @@ def test_throughput(cluster: Cluster, facts: Facts, evidence: Evidence, measure:
     links = ring(cluster.all.names)
     assert links, f"{cluster.name}: has one machine; there is no link to put to the test"
     cards = facts(SPEEDS)
+
+    def arrived(told: Result, what: str) -> float:
+        evidence.result(told, what)
+        return rate(told)
+
     with ExitStack() as servers:
         for node in cluster.nodes:
             servers.enter_context(serving(node))
-        alone = {node.name: stream(node, LOOPBACK, evidence, f"{node.name}: to itself") for node in cluster.nodes}
-        found = {
-            link: stream(cluster[link.source], cluster[link.target].address, evidence, str(link)) for link in links
-        }
+        alone = {node.name: arrived(stream(node, LOOPBACK), f"{node.name}: to itself") for node in cluster.nodes}
+        found = {link: arrived(stream(cluster[link.source], cluster[link.target].address), str(link)) for link in links}
     for link, value in found.items():
         ceiling = min(ends(alone, link) + [speed for card in ends(cards, link) for speed in card.values()])
         measure.ceiling("network.path", ceiling, "MiB/s", node=str(link))

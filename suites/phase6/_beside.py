@@ -17,6 +17,8 @@ from pytest_ai_how.services.storage.fio import (
 )
 from pytest_ai_how.shell import Result
 
+from ._wire import Wire
+
 #: Odd, so that there is a pass in the middle.
 PASSES = 3
 #: How long one of them lasts, seconds.
@@ -25,12 +27,21 @@ LASTS = "storage.pass"
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What the nodes together reached and what the bare medium gave beside it, both in MiB/s or operations a second."""
+    """What the nodes together reached and what was possible beside it, both in MiB/s or operations a second.
+
+    Possible is what the bare medium gave or, where it is less, what the ``network`` before it carried.
+    """
 
     reached: float
-    ceiling: float
+    medium: float
     reports: tuple[FioReport, ...]
     results: tuple[Result, ...]
+    network: float | None = None
+
+    @property
+    def ceiling(self) -> float:
+        """What was possible."""
+        return self.medium if self.network is None else min(self.medium, self.network)
 
     def attach(self, evidence: Evidence) -> None:
         """Attach every fio report behind it."""
@@ -47,11 +58,17 @@ def timed(job: FioJob, limits: Limits) -> FioJob:
 
 
 def beside_the_medium(
-    storage: Storage, scratch: str, job: FioJob, some: Sequence[str] = (), passes: int = PASSES
+    storage: Storage,
+    scratch: str,
+    job: FioJob,
+    some: Sequence[str] = (),
+    passes: int = PASSES,
+    wire: Wire | None = None,
 ) -> Compared:
     """Run ``job`` on the bare medium and right after it on compute nodes, with as many processes, several times.
 
-    That is on ``some`` of them, by default on all; ``passes`` is odd.
+    That is on ``some`` of them, by default on all; ``passes`` is odd. Between the two is the turn of ``wire``, of whose
+    whole some get their part.
 
     The pair with the median ratio counts: a medium that others use, or that the host throttles after a burst, differs
     more from one second to the next than the two sides of one pair do.
@@ -64,10 +81,11 @@ def beside_the_medium(
     for _ in range(passes):
         medium.cool()
         bare, result = medium.measure(replace(job, directory=medium.directory, jobs=len(nodes)))
+        network, streams = wire.measure(job.rw, len(nodes)) if wire else (None, [])
         reports = storage.fan_out(nodes, scratch, job)
-        results += [result, *(one for _, one in reports.values())]
+        results += [result, *streams, *(one for _, one in reports.values())]
         each = tuple(report for report, _ in reports.values())
-        pairs.append(Compared(aggregate_mib_per_second(each), bare.mib_per_second, each, ()))
+        pairs.append(Compared(aggregate_mib_per_second(each), bare.mib_per_second, each, (), network))
     return replace(in_the_middle(pairs), results=tuple(results))
 
 

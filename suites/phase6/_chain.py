@@ -15,11 +15,14 @@ from pytest_ai_how.services.storage.fio import FioJob, FioReport, aggregate_mib_
 from pytest_ai_how.shell import Result
 
 from ._beside import PASSES
+from ._wire import Wire
 
 #: Where the node's own fio and its libraries are bound to in a container; images need not have it.
 _TOOLS = "/opt/ai-how"
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 _BOUND = "/bound"
+#: The layer that data reaches over the network, and what that is called beside the layers.
+SHARED, NETWORK = "shared", "network"
 Reports = Mapping[str, tuple[FioReport, Result]]
 
 
@@ -35,34 +38,44 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Layers, the lowest first."""
+    """Layers, the lowest first; data crosses ``wire`` below the layer ``shared``."""
 
     layers: Sequence[Layer]
+    wire: Wire | None = None
 
     def judge(self, job: FioJob, evidence: Evidence, measure: Measurements) -> None:
         """Measure all layers in turns, and judge each as a share of the one below it, from the bottom up.
 
         The first line of a failure so names the lowest layer that slows down. A layer that is fast only because
-        the one below was disturbed for a moment does not count: the median of the passes does.
+        the one below was disturbed for a moment does not count: the median of the passes does. Below a network is
+        what comes through it.
         """
         if job.rw == "read":
             for layer in self.layers:
                 layer.measure(job)  # lays the files out, which would else be read while they are still in memory
         passes = [self._one_pass(job, evidence) for _ in range(PASSES)]
         pairs = list(zip(self.layers, self.layers[1:], strict=False))
-        shares = {upper.name: median(one[upper.name] / one[lower.name] for one in passes) for lower, upper in pairs}
-        rates = {layer.name: median(one[layer.name] for one in passes) for layer in self.layers}
+        shares = {
+            upper.name: median(one[upper.name] / _below(one, lower, upper) for one in passes) for lower, upper in pairs
+        }
+        rates = {name: median(one[name] for one in passes) for name in passes[0]}
         lines = [
             f"{layer.name:9} {rates[layer.name]:9.1f} MiB/s"
             + (f"  {shares[layer.name]:6.2f} of the layer below" if layer.name in shares else "")
             for layer in self.layers
         ]
+        if self.wire:
+            lines.append(f"{NETWORK:9} {rates[NETWORK]:9.1f} MiB/s, before what is shared")
         evidence.attach(f"the chain, {job.rw}", "\n".join(lines))
         for _, upper in pairs:
             measure(f"storage.chain.{upper.name}.{job.rw}", shares[upper.name], "fraction", node=", ".join(upper.nodes))
 
     def _one_pass(self, job: FioJob, evidence: Evidence) -> dict[str, float]:
         rates = {}
+        if self.wire:
+            rates[NETWORK], told = self.wire.measure(job.rw, len(self.layers[-1].nodes))
+            for result in told:
+                evidence.result(result, f"{NETWORK}: {result.node}")
         for layer in self.layers:
             layer.cool()
             reports = layer.measure(job)
@@ -70,6 +83,11 @@ class Chain:
                 evidence.result(result, f"{layer.name}: {result.node}")
             rates[layer.name] = aggregate_mib_per_second(report for report, _ in reports.values())
         return rates
+
+
+def _below(rates: Mapping[str, float], lower: Layer, upper: Layer) -> float:
+    """What a layer could give: all of the one below it, as far as a network between them carries it."""
+    return min(rates[lower.name], rates.get(NETWORK, rates[lower.name]) if upper.name == SHARED else rates[lower.name])
 
 
 def layers(storage: Storage, apptainer: Apptainer, image: str, scratch: str) -> tuple[Layer, ...]:
@@ -81,7 +99,7 @@ def layers(storage: Storage, apptainer: Apptainer, image: str, scratch: str) -> 
     if storage.disk:
         found.append(bare_layer("target", storage.cluster.on("storage").names, storage.raw, len(nodes)))
     cool = storage.raw.cool
-    found.append(Layer("shared", nodes.names, lambda job: storage.fan_out(nodes.names, f"{scratch}/chain", job), cool))
+    found.append(Layer(SHARED, nodes.names, lambda job: storage.fan_out(nodes.names, f"{scratch}/chain", job), cool))
     inside = Container(apptainer, image, f"{scratch}/contained")
     found.append(Layer("container", nodes.names, lambda job: nodes.map(lambda node: inside.measure(node, job)), cool))
     return tuple(found)

@@ -29,9 +29,11 @@ from pytest_ai_how.services.storage.fio import (
     aggregate_mib_per_second,
 )
 from pytest_ai_how.shell import Result
+from pytest_ai_how.skin.keys import CREW
 
 from ._beside import PASSES, Compared, beside_the_medium, metadata_beside_the_medium, raw_medium, timed
 from ._chain import Chain, layers
+from ._wire import Wire, wire
 
 pytestmark = [
     pytest.mark.requires("shared-storage", "storage.raw"),
@@ -60,15 +62,25 @@ DATA_LOADER = FioJob("data-loader", "", rw="randread", block_kib=128, size_mib=6
 
 
 @pytest.fixture(scope="module")
-def writing(storage: Storage, scratch: str, limits: Limits) -> Compared:
-    """All compute nodes write at once; measured once for all checks that judge it."""
-    return beside_the_medium(storage, scratch, timed(WRITE, limits))
+def between(storage: Storage, request: pytest.FixtureRequest) -> Iterator[Wire | None]:
+    """The network that data crosses; None where it is on the machine itself, or nothing is there to measure it."""
+    if storage.kind != "beegfs" or request.config.stash[CREW].orders.why_absent("network.throughput"):
+        yield None
+        return
+    with wire(storage.cluster) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def reading(storage: Storage, scratch: str, limits: Limits) -> Compared:
+def writing(storage: Storage, scratch: str, limits: Limits, between: Wire | None) -> Compared:
+    """All compute nodes write at once; measured once for all checks that judge it."""
+    return beside_the_medium(storage, scratch, timed(WRITE, limits), wire=between)
+
+
+@pytest.fixture(scope="module")
+def reading(storage: Storage, scratch: str, limits: Limits, between: Wire | None) -> Compared:
     """All compute nodes read at once past the page cache; measured once for all checks that judge it."""
-    return beside_the_medium(storage, scratch, timed(READ, limits))
+    return beside_the_medium(storage, scratch, timed(READ, limits), wire=between)
 
 
 def typical_of_one_node(storage: Storage, scratch: str, job: FioJob, evidence: Evidence) -> FioReport:
@@ -129,10 +141,16 @@ def attach(evidence: Evidence, reports: Reports) -> list[FioReport]:
 
 
 @pytest.mark.check("STO-18")
-def test_sequential_write(
-    storage: Storage, writing: Compared, scratch: str, evidence: Evidence, measure: Measurements, culprit: Culprit
+def test_sequential_write(  # noqa: PLR0917  fixtures, by name
+    storage: Storage,
+    writing: Compared,
+    scratch: str,
+    evidence: Evidence,
+    measure: Measurements,
+    culprit: Culprit,
+    between: Wire | None,
 ) -> None:
-    """All compute nodes write at once; the sum is judged against the bare medium, and who keeps it low is named."""
+    """All compute nodes write at once; the sum is judged against what is possible, and who keeps it low is named."""
     names = storage.cluster.on("compute").names
 
     def enough(some: Sequence[str]) -> None:
@@ -141,7 +159,7 @@ def test_sequential_write(
             judge_bandwidth("write", writing, evidence, measure)
             return
         # One pass: three took emulated machines 92 s, and a moment of trouble is told by the round that confirms.
-        again = beside_the_medium(storage, scratch, timed(WRITE, measure.limits), some, passes=1)
+        again = beside_the_medium(storage, scratch, timed(WRITE, measure.limits), some, passes=1, wire=between)
         again.attach(evidence)
         reached = again.reached * (len(names) / len(some) if absolute(measure.limits, WRITTEN) else 1)
         judged = measure.limits.judge(WRITTEN, reached, "MiB/s", ceiling=again.ceiling)
@@ -173,11 +191,14 @@ def share(compared: Compared) -> float:
 
 
 def judge_bandwidth(direction: str, compared: Compared, evidence: Evidence, measure: Measurements) -> None:
-    """The devices below confirm each node's figure, and the sum is the share of the medium that the limits ask for."""
+    """The devices below confirm each node's figure; the sum is the share of the possible that the limits ask for."""
     compared.attach(evidence)
     for report in compared.reports:
         assert not (wrong := claimed_but_not_moved(report)), f"{wrong}: the figures come from a cache"
-    measure.ceiling(f"storage.raw.seq_{direction}", compared.ceiling, "MiB/s")
+    measure.ceiling(f"storage.raw.seq_{direction}", compared.medium, "MiB/s")
+    if compared.network is not None:
+        measure.ceiling(f"storage.network.{direction}", compared.network, "MiB/s")
+    measure.ceiling(f"storage.possible.seq_{direction}", compared.ceiling, "MiB/s")
     measure(f"storage.seq_{direction}", compared.reached, "MiB/s", ceiling=compared.ceiling)
 
 
@@ -193,7 +214,7 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
     reached |= {some: typical_of_some(storage, scratch, job, some, evidence) for some in range(2, len(nodes))}
     reached[len(nodes)] = writing.reached
     curve = (f"{some} nodes: {rate:.1f} MiB/s, {rate / (some * alone):.2f} of linear" for some, rate in reached.items())
-    evidence.attach("scaling over nodes", "\n".join([*curve, f"the medium: {writing.ceiling:.1f} MiB/s"]))
+    evidence.attach("scaling over nodes", "\n".join([*curve, f"possible: {writing.ceiling:.1f} MiB/s"]))
     for some, rate in list(reached.items())[1:]:
         possible = min(some * alone, writing.ceiling)
         measure("storage.scaling_efficiency", rate / possible, "fraction", node=f"{', '.join(nodes[:some])}")
@@ -212,9 +233,9 @@ def test_no_layer_slows_reading(chain: Chain, evidence: Evidence, measure: Measu
 
 
 @pytest.fixture(scope="module")
-def chain(storage: Storage, apptainer: Apptainer, registry: Registry, scratch: str) -> Chain:
+def chain(storage: Storage, apptainer: Apptainer, registry: Registry, scratch: str, between: Wire | None) -> Chain:
     """The layers that data passes on its way from the disk into a container."""
-    return Chain(layers(storage, apptainer, registry.path("base"), scratch))
+    return Chain(layers(storage, apptainer, registry.path("base"), scratch), between)
 
 
 def typical_of_some(storage: Storage, scratch: str, job: FioJob, some: int, evidence: Evidence) -> float:
@@ -249,14 +270,19 @@ def test_small_io(
 @pytest.mark.check("STO-23")
 @pytest.mark.requires("beegfs")
 def test_faster_than_one_directory(
-    storage: Storage, reading: Compared, evidence: Evidence, measure: Measurements
+    storage: Storage, reading: Compared, evidence: Evidence, measure: Measurements, between: Wire | None
 ) -> None:
-    """BeeGFS over all nodes against what the disk below gives one directory of one machine."""
+    """BeeGFS over all nodes against what one machine could serve of a directory: its disk, through its network."""
     reading.attach(evidence)
     medium = storage.disk or raw_medium(storage)
     single, result = medium.measure(replace(timed(READ, measure.limits), directory=medium.directory))
     evidence.result(result)
-    measure("storage.vs_single_directory", reading.reached / single.mib_per_second, "fraction", node=single.node)
+    served = single.mib_per_second
+    if between:
+        server, told = between.one("read")
+        evidence.result(told)
+        served = min(served, server)
+    measure("storage.vs_single_directory", reading.reached / served, "fraction", node=single.node)
 
 
 @pytest.mark.check("STO-24")

@@ -218,3 +218,26 @@ def test_a_file_that_extends_nothing_that_ships(tmp_path: Path, line: str, says:
     file.write_text(f"{line}\nmetrics: {{}}\n")
     with pytest.raises(ConfigError, match=says):
         load_limits(str(file))
+
+
+def test_limits_of_emulated_machines_hold_for_those_only(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: local\n"
+        "metrics:\n  storage.pass: {unit: s, gate: {min: 2}, source: mine}\n"
+        "emulated:\n  storage.pass: {unit: s, gate: {min: 9}, source: slow}\n"
+    )
+    fast, slow = load_limits(str(file)), load_limits(str(file), emulated=True)
+    assert (fast.minimum("storage.pass", "s"), slow.minimum("storage.pass", "s")) == (2, 9)
+    assert (fast.where("storage.pass"), slow.where("storage.pass")) == (f"{file}:3", f"{file}:5")
+    below = tmp_path / "site.yaml"
+    below.write_text("extends: beegfs\n")
+    assert load_limits(str(below), emulated=True).minimum("storage.checkpoint_volume", "MiB") == 256
+    assert load_limits(str(below)).minimum("storage.checkpoint_volume", "MiB") == 1907
+
+
+def test_a_mistake_about_emulated_machines_is_found_on_any(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: local\nemulated:\n  storage.pass: {unit: s, gate: {min_fraction: 1}, source: mine}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:3: emulated\.'storage\.pass': has a fraction"):
+        load_limits(str(file))

@@ -92,6 +92,7 @@ class LibvirtDriver:
         found = daemon.running_daemon()
         notes = (kind, f"libvirt at {found}" if found else "a libvirt daemon of our own")
         absent = {} if virtiofsd() else {"virtiofs": "this host has no program virtiofsd"}
+        absent |= {"cpus.native": kind} if why else {}
         return HostFacts(self.name, notes, absent)
 
     def fingerprint(self, config: ClusterConfig) -> str:

@@ -18,10 +18,11 @@ from pytest_ai_how.errors import AiHowError, TransportError
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
+from suites._streams import rate
 from suites.phase1 import _facts as read
 from suites.phase1 import test_network as network
 from suites.phase1._mesh import Mesh, Pair, Pings, Seen, culprit, told
-from suites.phase1._throughput import SPEEDS, rate, ring
+from suites.phase1._throughput import SPEEDS, ring
 from tests.fakes import fake_cluster
 
 from .phase1_fakes import ADDRESS, HOSTS, also, facts, links, measure

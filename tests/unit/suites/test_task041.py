@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from pytest_ai_how.services.storage.medium import Moved
 from pytest_ai_how.services.storage.service import confirmed
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
+from suites.phase6 import _wire
 from suites.phase6 import test_task041_storage_performance as task041
 from suites.phase6._chain import Chain, Layer, layers
+from suites.phase6._wire import Wire, crossing, facing
 from tests.fakes import fake_cluster
 from tests.unit.services.beegfs.sample import beegfs_config
 from tests.unit.suites.task041_fakes import MIB, RAW, fio, storage
@@ -44,7 +48,7 @@ def reading(*args: Any, **kwargs: Any) -> task041.Compared:
 
 
 def test_a_pass_lasts_as_long_as_the_limits_ask() -> None:
-    local, beegfs = load_limits("local"), load_limits("beegfs")
+    local, beegfs = load_limits("local"), load_limits("beegfs", emulated=True)
     assert [task041.timed(task041.WRITE, limits).seconds for limits in (local, beegfs)] == [0.7, 4]
     assert task041.timed(task041.CHECKPOINT, beegfs) == task041.CHECKPOINT
 
@@ -52,7 +56,7 @@ def test_a_pass_lasts_as_long_as_the_limits_ask() -> None:
 def judge_writing(made: Storage, evidence: Evidence, measure: Measurements) -> None:
     """STO-18 of a storage."""
     seen = task041.beside_the_medium(made, SCRATCH, task041.WRITE)
-    task041.test_sequential_write(made, seen, SCRATCH, evidence, measure, Culprit(evidence))
+    task041.test_sequential_write(made, seen, SCRATCH, evidence, measure, Culprit(evidence), None)
 
 
 @pytest.mark.seen_to_fail("STO-18")
@@ -64,6 +68,7 @@ def test_a_slow_write_is_red(evidence: Evidence, measure: Measurements) -> None:
         judge_writing(storage({"seq-write": 20}), evidence, slow)
     assert [(item.metric, item.value) for item in slow.items] == [
         ("storage.raw.seq_write", 500),
+        ("storage.possible.seq_write", 500),
         ("storage.seq_write", 40),
     ]
     assert evidence.samples
@@ -88,6 +93,62 @@ def test_a_limit_for_all_nodes_together_asks_of_some_their_part(evidence: Eviden
         AssertionError, match=r"^node02: fails wherever it takes part; .*storage\.seq_write is 100 MiB/s"
     ):
         judge_writing(made, evidence, figures)
+
+
+def network(*rates: float) -> tuple[Wire, list[tuple[str, ...]]]:
+    """A network that carries these rates in MiB/s to and from each of two machines with targets, and what was asked."""
+    asked: list[tuple[str, ...]] = []
+
+    def iperf3(rate: float) -> Any:
+        def answer(argv: tuple[str, ...]) -> str:
+            asked.append(argv)
+            return json.dumps({"end": {"sum_received": {"bits_per_second": rate * 8 * MIB}}})
+
+        return answer
+
+    names = ("node01", "node02")
+    told = dict(zip(names, rates * 2, strict=False))
+    cluster = fake_cluster({name: {("iperf3",): iperf3(told[name])} for name in names}, config=beegfs_config())
+    return Wire(cluster, facing(names, names), crossing(names, names)), asked
+
+
+@pytest.mark.seen_to_fail("STO-18")
+def test_no_more_is_asked_for_than_the_network_carries(evidence: Evidence, measure: Measurements) -> None:
+    made, (wire, asked) = storage({"seq-write": 60}), network(50, 40)
+    seen = task041.beside_the_medium(made, SCRATCH, task041.WRITE, wire=wire)
+    # Half of all data stays on the machine that writes it.
+    assert (seen.reached, seen.medium, seen.network, seen.ceiling) == (120, 500, 180, 180)
+    assert {argv[2] for argv in asked} == {"10.78.0.11", "10.78.0.12"}
+    assert not any("--reverse" in argv for argv in asked)
+    task041.test_sequential_write(made, seen, SCRATCH, evidence, measure, Culprit(evidence), wire)
+    assert [item.metric for item in measure.items] == [
+        "storage.raw.seq_write", "storage.network.write", "storage.possible.seq_write", "storage.seq_write",
+    ]  # fmt: skip
+    slow = storage({"seq-write": 30})
+    seen = task041.beside_the_medium(slow, SCRATCH, task041.WRITE, wire=wire)
+    limit = r"storage\.seq_write is 60 MiB/s, expected at least 90 MiB/s \(50% of storage\.possible\.seq_write, 180 "
+    figures = Measurements(load_limits("local"))
+    with pytest.raises(AssertionError, match=limit):
+        task041.test_sequential_write(slow, seen, SCRATCH, evidence, figures, Culprit(evidence), wire)
+
+
+def test_some_get_their_part_of_the_network() -> None:
+    wire, asked = network(50, 40)
+    one = task041.beside_the_medium(storage({"seq-read": 60}), SCRATCH, task041.READ, ["node01"], 1, wire)
+    assert one.network == 90
+    assert all("--reverse" in argv for argv in asked), "what is read comes from the targets"
+
+
+def test_without_targets_elsewhere_no_network_is_crossed() -> None:
+    config = beegfs_config()
+    alone = fake_cluster({}, config=config.model_copy(update={"nodes": config.nodes[:2]}))
+    with _wire.wire(alone) as found:
+        assert found is None
+
+
+def test_who_faces_whom_is_as_its_samples_say() -> None:
+    found = doctest.testmod(_wire)
+    assert (found.attempted > 0, found.failed) == (True, 0)
 
 
 @pytest.mark.seen_to_fail("STO-19")
@@ -138,9 +199,11 @@ def test_small_io_that_fell_back_is_red(
 
 @pytest.mark.seen_to_fail("STO-23")
 def test_a_parallel_file_system_slower_than_one_directory_is_red(evidence: Evidence, measure: Measurements) -> None:
-    task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 600}), evidence, measure)
+    task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 600}), evidence, measure, None)
     with pytest.raises(LimitExceeded, match=r"^controller: storage\.vs_single_directory is 0\.8"):
-        task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure)
+        task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure, None)
+    # A directory of one machine comes through one network card.
+    task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure, network(500)[0])
 
 
 @pytest.mark.seen_to_fail("STO-24")
@@ -313,6 +376,26 @@ def test_the_layer_that_slows_down_is_named(
         judge(1000, 900, 800, 200)
     table = next(item for item in evidence.items if item.name == f"the chain, {word}").content
     assert "target        500.0 MiB/s    0.50 of the layer below" in table
+
+
+@pytest.mark.seen_to_fail("STO-18")
+def test_a_shared_file_system_is_held_to_what_comes_through_the_network(
+    evidence: Evidence, measure: Measurements
+) -> None:
+    (wire, _), names = network(100, 100), ("disk", "target", "shared", "container")
+
+    def judge(*rates: float) -> None:
+        Chain([link(name, rate) for name, rate in zip(names, rates, strict=True)], wire).judge(
+            task041.WRITE, evidence, measure
+        )
+
+    judge(2000, 1800, 200, 190)  # 400 come through: half of 200 stays
+    table = next(item for item in evidence.items if item.name == "the chain, write").content
+    assert "network       400.0 MiB/s, before what is shared" in table
+    with pytest.raises(LimitExceeded, match=r"^shared01, shared02: storage\.chain\.shared\.write is 0\.25 fraction"):
+        judge(2000, 1800, 100, 90)
+    with pytest.raises(LimitExceeded, match=r"storage\.chain\.target\.write is 0\.1 fraction"):
+        judge(2000, 200, 100, 90)
 
 
 def test_a_layer_is_named_by_its_machines() -> None:
