@@ -76,7 +76,8 @@ class Trainer:
         Files come from the cache, or by a job from the image that trains. Raises
         :class:`~pytest_ai_how.errors.AiHowError` for what is not in the cache.
         """
-        declared, folder = data_set(load_manifest(), name), f"{self.launcher.folder}/data-{name}"
+        declared = Cache().known(name, data_set(load_manifest(), name))
+        folder = f"{self.launcher.folder}/data-{name}"
 
         def put() -> Mapping[str, str]:
             self.launcher.query("mkdir", "-p", "--", folder)
