@@ -15,6 +15,7 @@ from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Started, Task, done, why
 from pytest_ai_how.launch.shared import Once
+from pytest_ai_how.transport.protocol import Transport
 
 from ._request import Request
 from ._trained import Killed, Trained, Work
@@ -42,7 +43,8 @@ _TORCHRUN = (
 class Trainer:
     """Starts training jobs of run ``run_id`` by ``launcher``, with PyTorch from ``image`` ('': the machine's own).
 
-    ``python`` is its interpreter. ``real``: the GPUs are such that compute.
+    ``python`` is its interpreter. ``real``: the GPUs are such that compute. ``host`` is the way to this host where its
+    kernel is that of the machines, and ``unreadable`` says why kernels' logs can't be read; '' where they can.
     """
 
     launcher: Launcher
@@ -52,6 +54,8 @@ class Trainer:
     run_id: str
     real: bool = False
     python: str = "python3"
+    host: Transport | None = None
+    unreadable: str = ""
 
     @property
     def folder(self) -> str:

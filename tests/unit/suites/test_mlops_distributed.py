@@ -17,7 +17,7 @@ from suites.mlops._trainer import Trainer
 from suites.mlops.distributed import test_distributed as checks
 from suites.mlops.distributed._judged import in_place
 from suites.mlops.distributed._run import Runs
-from tests.unit.suites.mlops_fakes import DATA, Edit, FakeTrainer, ended, left, scale
+from tests.unit.suites.mlops_fakes import DATA, HEALTHY, XID, Edit, FakeTrainer, ended, kernels, left, scale
 from tests.unit.suites.task042_fakes import fake_slurm, new_measure
 
 ONE_NODE = Request(1, 1024, 2, ("node01",), "gpu")
@@ -288,6 +288,13 @@ def test_output_that_tells_of_a_broken_connection(line: str, evidence: Evidence)
     checks.test_errors(runs(evidence))
     with pytest.raises(AssertionError, match=r"job 9 \(ddp-mnist\): standard error has 1 bad lines, first '"):
         checks.test_errors(runs(evidence, {"ddp-mnist": mnist(stderr=f"INFO: x\n{line}\n")}))
+
+
+@pytest.mark.seen_to_fail("TR2-10")
+def test_a_kernel_that_tells_of_an_error_of_a_gpu(evidence: Evidence) -> None:
+    checks.test_errors(runs(evidence, real=True, cluster=kernels(node01=HEALTHY, node02=HEALTHY)))
+    with pytest.raises(AssertionError, match=r"^node02: while node01,node02: job 9 \(ddp-mnist\) ran, its kernel told"):
+        checks.test_errors(runs(evidence, real=True, cluster=kernels(node01=HEALTHY, node02=XID)))
 
 
 @pytest.mark.seen_to_fail("TR2-11")
