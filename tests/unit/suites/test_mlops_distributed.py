@@ -122,13 +122,13 @@ def test_a_network_that_has_learnt_little(evidence: Evidence) -> None:
 @pytest.mark.seen_to_fail("TR2-06")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     def run(second: str, size: str = "full") -> None:
-        found = ddp(gpus={0: "GPU-0, 91, 4210\n", 1: second})
+        found = ddp(gpus={0: "GPU-0, 91, 4210, 81559\n", 1: second})
         checks.test_utilisation(replace(runs(evidence, {"ddp": found}), scale=scale(size)), evidence, new_measure())
 
-    run("GPU-1, 88, 4210\n")
+    run("GPU-1, 88, 4210, 81559\n")
     with pytest.raises(LimitExceeded, match=r"^node01: distributed\.gpu\.utilisation\.full is 30 %, exp"):
-        run("GPU-1, 30, 4210\n")
-    run("GPU-1, 30, 4210\n", "smoke")  # too small a network to keep a GPU busy: recorded
+        run("GPU-1, 30, 4210, 81559\n")
+    run("GPU-1, 30, 4210, 81559\n", "smoke")  # too small a network to keep a GPU busy: recorded
     with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 1"):
         run("")
 

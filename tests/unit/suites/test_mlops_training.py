@@ -225,10 +225,12 @@ def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     def run(text: str, size: str = "full") -> None:
         checks.test_utilisation(trainer({"train": left(gpus={0: text})}), scale(size), evidence, new_measure())
 
-    run("GPU-6f, 91, 4210\nGPU-6f, 88, 4210\nGPU-6f, 12, 42")
+    run("GPU-6f, 91, 4210, 81559\nGPU-6f, 88, 4210, 81559\nGPU-6f, 12, 42, 81559")
     with pytest.raises(LimitExceeded, match=r"^node01: training\.gpu\.utilisation\.full is 12 %, expecte"):
-        run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n")
-    run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n", "smoke")  # too small a network: recorded
+        run("GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n")
+    run(
+        "GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n", "smoke"
+    )  # too small a network: recorded
     for text in ("", "GPU-6f, [N/A], 4210\n"):
         with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 0 after the first epoch"):
             run(text)
