@@ -204,7 +204,8 @@ def test_the_manifest_that_ships() -> None:
         "smollm-135m": 5,
         "gpt2": 6,
         "wikitext-2": 1,
-        "no_robots": 1,
+        "no-robots": 1,
+        "alpaca-cleaned": 1,
     }
 
 

@@ -198,7 +198,7 @@ def test_files_of_no_digest_or_of_two(tmp_path: Path, keys: str, message: str) -
 def test_what_ships_is_declared_only_where_nobody_published_a_digest() -> None:
     manifest = load_manifest()
     declared = {name for name, one in manifest.items() if any(file.declared for file in one.files)}
-    assert declared == {"no_robots"}
+    assert declared == {"no-robots", "alpaca-cleaned"}
     hubs = [file for one in manifest.values() for file in one.files if "huggingface.co" in file.url]
-    assert len(hubs) == 13
+    assert len(hubs) == 14
     assert all(file.commit for file in hubs), "an address without a commit can give another content tomorrow"
