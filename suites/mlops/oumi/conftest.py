@@ -9,9 +9,10 @@ from pytest_ai_how.launch import Launcher
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.scales import Scale
 from pytest_ai_how.services.registry import Registry
+from pytest_ai_how.skin.keys import CREW
 
 from ._oumi import Oumi
-from ._work import WORKLOAD, Work
+from ._work import Plan
 
 #: The image that has Oumi, in the registry.
 IMAGE = "oumi"
@@ -24,7 +25,9 @@ def oumi(
     cluster: Cluster,
     registry: Registry,
     scale: Scale,
-    apptainer: object,  # noqa: ARG001  containers must run
+    request: pytest.FixtureRequest,
 ) -> Oumi:
     """What starts Oumi's jobs, in its container image."""
-    return Oumi(launcher, once, cluster, registry.path(IMAGE), scale.section(WORKLOAD, Work))
+    request.getfixturevalue("apptainer")
+    real = not request.config.stash[CREW].orders.why_absent("gpu.real")
+    return Oumi(launcher, once, cluster, registry.path(IMAGE), Plan.of(scale), real)

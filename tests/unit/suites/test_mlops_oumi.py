@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.scales import Scale, load_scale
@@ -15,7 +14,6 @@ from suites.mlops.oumi import test_distributed as distributed
 from suites.mlops.oumi import test_environment as environment
 from suites.mlops.oumi import test_evaluation as evaluation
 from suites.mlops.oumi import test_training as training
-from suites.mlops.oumi._oumi import Oumi
 
 from .oumi_fakes import WHEELS, WORK, generations, look, oumi, results, schema, state
 
@@ -272,13 +270,3 @@ def test_a_loss_that_is_another(evidence: Evidence, measure: Measurements, scale
     other = oumi({"two/trainer_state.json": state(batch=8, losses=[(5, 5.0), (80, 0.44)])})
     with pytest.raises(LimitExceeded, match=r"^node01: oumi\.two\.loss\.apart\.smoke is 10 %, expected at most 5 %"):
         distributed.test_same_loss(other, scale, evidence, measure)
-
-
-def test_a_model_that_nobody_has_is_said_to_be_the_cause() -> None:
-    made = oumi()
-    work = WORK.model_copy(update={"model": "smollm-135m"})
-    real = Oumi(made.launcher, made.once, made.cluster, made.image, work)
-    with pytest.raises(
-        AiHowError, match=r"^configs/scales: sft\.model: smollm-135m can't be had(.|\n)*do: --scale=smoke"
-    ):
-        real.looked()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from suites.mlops.oumi._oumi import WATCH
 from suites.mlops.oumi._work import as_yaml, broken, configurations
 from suites.mlops.oumi.payloads import measures
 
-from .oumi_fakes import FOLDER, WORK
+from .oumi_fakes import FOLDER, PLAN, WORK
 
 PAYLOADS = Path(measures.__file__).parent
 
@@ -47,7 +49,9 @@ def run_steps(folder: Path, *scripts: str) -> tuple[subprocess.CompletedProcess[
         for n, script in enumerate(scripts)
     ]
     (folder / "steps.json").write_text(json.dumps(steps))
-    argv = [sys.executable, str(PAYLOADS / "steps.py"), "steps.json", "record.json"]
+    for program in (PAYLOADS / "steps.py", WATCH):
+        shutil.copy(program, folder)
+    argv = [sys.executable, "steps.py", "steps.json", "record.json"]
     ran = subprocess.run(argv, cwd=folder, check=False, capture_output=True, text=True)
     return ran, json.loads((folder / "record.json").read_text())
 
@@ -69,7 +73,7 @@ def test_a_step_that_a_signal_ends_fails_the_job(tmp_path: Path) -> None:
 
 
 def test_each_broken_configuration_is_a_sound_one_with_one_mistake() -> None:
-    sound = configurations(WORK, FOLDER)
+    sound = configurations(PLAN, FOLDER)
     for name, (config, word) in broken(WORK, FOLDER).items():
         assert config not in sound.values()
         assert word in as_yaml(config) or word in ("model_name", "run"), name
@@ -77,7 +81,7 @@ def test_each_broken_configuration_is_a_sound_one_with_one_mistake() -> None:
 
 
 def test_two_processes_share_the_batch() -> None:
-    one, two = (configurations(WORK, FOLDER)[name]["training"] for name in ("train.yaml", "train-two.yaml"))
+    one, two = (configurations(PLAN, FOLDER)[name]["training"] for name in ("train.yaml", "train-two.yaml"))
     assert one["per_device_train_batch_size"] == 2 * two["per_device_train_batch_size"] == WORK.batch
     assert {key for key in one if one[key] != two[key]} == {"per_device_train_batch_size", "output_dir"}
     assert two.keys() - one.keys() == {"trainer_kwargs"}
