@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.services.slurm import NodeRecord
-from pytest_ai_how.services.slurm.topology import topologies, why_none
+from pytest_ai_how.services.slurm.topology import topologies
 
 from .._data import needed, staged
 from .._request import Request, for_one, for_topology
@@ -124,7 +124,7 @@ class Oumi:
         """The job that trains, without a network."""
         self.looked()
         argv = (*ALONE, "alone.json", "oumi", "train", "-c", "train.yaml")
-        return self.job("sft", {"train": argv}, wanted=self.one())
+        return self.job("sft", {"train": argv}, wanted=self.one)
 
     def evaluated(self) -> Ran:
         """The job that evaluates the model as it was and as it became, and lets it answer."""
@@ -134,17 +134,17 @@ class Oumi:
             "tuned": ("oumi", "evaluate", "-c", "evaluate-tuned.yaml"),
             "infer": ("oumi", "infer", "-c", "infer.yaml"),
         }
-        return self.job("evaluate", steps, {EXTRA: f"{self.folder}/functions.txt"}, wanted=self.one())
+        return self.job("evaluate", steps, {EXTRA: f"{self.folder}/functions.txt"}, wanted=self.one)
 
     def reference(self) -> tuple[Ran, str]:
         """The job that does by one process what :meth:`paired` does, and the folder of what it left."""
         if self.plan.same:
             return self.trained(), "sft"
         self.looked()
-        return self.job("one", {"train-one": ("oumi", "train", "-c", "train-one.yaml")}, wanted=self.one()), "one"
+        return self.job("one", {"train-one": ("oumi", "train", "-c", "train-one.yaml")}, wanted=self.one), "one"
 
     def paired(self) -> Ran:
-        """The job that trains by two processes through ``oumi distributed``: on two GPUs, or on two machines.
+        """The job that trains by two processes through ``oumi distributed``: on two GPUs, or on CPUs of two machines.
 
         Not beside that of one process, to whose speed its own is compared.
         """
@@ -152,28 +152,32 @@ class Oumi:
         return self.several("two", "train-two.yaml")
 
     def adapted(self) -> Ran:
-        """The job that trains an adapter: on two GPUs, or by one process on CPUs."""
+        """The job that trains an adapter: on two GPUs, or by one process on one, or on CPUs."""
         self.looked()
-        if self.real:
+        if self.pair:
             return self.several("lora", "train-lora.yaml")
-        return self.job("lora", {"train-lora": ("oumi", "train", "-c", "train-lora.yaml")}, wanted=self.one())
+        return self.job("lora", {"train-lora": ("oumi", "train", "-c", "train-lora.yaml")}, wanted=self.one)
 
     @property
-    def adapters(self) -> int:
-        """How many processes train an adapter."""
-        return PROCESSES if self.real else 1
+    def pair(self) -> bool:
+        """Whether one job can hold two GPUs that compute; looked at once a run."""
+
+        def action() -> Mapping[str, str]:
+            return {"pair": "yes" if topologies(self._records(), PROCESSES) else ""}
+
+        return self.real and bool(self.once.told(f"{self.name}-pair", action)["pair"])
 
     # how
 
     def several(self, name: str, config: str) -> Ran:
         """A job of two processes, started by ``oumi distributed`` on each machine."""
         argv = ("oumi", "distributed", "torchrun", "-m", "oumi", "train", "-c", f"{self.folder}/{config}")
-        if self.real:
+        if self.pair:
             # What each process says of how it joined the others.
             env = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT"}
-            return self.job(name, {"train": argv}, env, wanted=self.two())
+            return self.job(name, {"train": argv}, env, wanted=self.two)
         steps = {"train": (*argv, "--model.device_map", "cpu")}
-        return self.job(name, steps, {EXTRA: f"{self.folder}/gloo.txt"}, wanted=self.two())
+        return self.job(name, steps, {EXTRA: f"{self.folder}/gloo.txt"}, wanted=self.two)
 
     def one(self) -> Request:
         """What a job of one process asks for."""
@@ -186,12 +190,8 @@ class Oumi:
     def two(self) -> Request:
         """What a job of two processes asks for: two GPUs as near to each other as can be, or two machines."""
         work, records = self.plan.two, self._records()
-        if self.real:
-            found = topologies(records, PROCESSES)
-            assert found, (
-                f"slurm: {why_none(records)}; expected {PROCESSES} GPUs that one job can hold; do: `sinfo -N -l`"
-            )
-            return for_topology(records, found[0], work.cpus, work.memory)
+        if self.pair:
+            return for_topology(records, topologies(records, PROCESSES)[0], work.cpus, work.memory)
         usable = [one for one in records if one.usable and one.partitions][:PROCESSES]
         if len(usable) < PROCESSES:
             raise JobFailed("slurm", f"{len(usable)} nodes take jobs", expected=f"{PROCESSES}", cure="`sinfo -N -l`")
@@ -208,10 +208,10 @@ class Oumi:
         served = self.cluster.config.containers.served
         return tuple(Source.shipped().define(served["oumi"]).wheels)
 
-    def all_configurations(self) -> Mapping[str, dict[str, Any]]:
-        """Those of the jobs, and the broken ones."""
+    def all_configurations(self, *, pair: bool = False) -> Mapping[str, dict[str, Any]]:
+        """Those of the jobs, and the broken ones; ``pair``: there are two GPUs for who can use them."""
         spoilt = {name: config for name, (config, _) in broken(self.work, self.folder).items()}
-        return {**configurations(self.plan, self.folder, processes=self.adapters, real=self.real), **spoilt}
+        return {**configurations(self.plan, self.folder, pair=pair, real=self.real), **spoilt}
 
     def place(self) -> None:
         """Put all files where jobs find them; once a run."""
@@ -221,7 +221,7 @@ class Oumi:
             self.launcher.query("rm", "-rf", "--", self.folder, timeout=60)
             self.launcher.query("mkdir", "-p", "--", self.folder)
             files = {path.name: path.read_text(encoding="utf-8") for path in (*sorted(PAYLOADS.glob("*.py")), WATCH)}
-            files |= {name: as_yaml(config) for name, config in self.all_configurations().items()}
+            files |= {name: as_yaml(config) for name, config in self.all_configurations(pair=self.pair).items()}
             files |= {f"{name}.txt": f"{self.folder}/{name}.py\n" for name in ("functions", "gloo")}
             for name, text in files.items():
                 self.write(name, text)
@@ -262,24 +262,25 @@ class Oumi:
         steps: Mapping[str, Sequence[str]],
         env: Mapping[str, str] = MappingProxyType({}),
         *,
-        wanted: Request | None = None,
+        wanted: Callable[[], Request] | None = None,
     ) -> Ran:
         """The job ``name`` of this run; it runs once, whoever asks. That it fails is told to all who ask.
 
         It asks for what is ``wanted`` (default: one process without a GPU). Of several processes each machine has a
         folder ``<name>-<number>``; the record is the first's.
         """
-        request = wanted or replace(self.one(), gpus=0)
-        several = request.nodes * request.per_node > 1
         self.place()
 
         def action() -> Mapping[str, str]:
             listed = [{"name": step, "argv": list(argv), "env": {}} for step, argv in steps.items()]
             self.write(f"{name}.steps.json", json.dumps(listed))
-            return {"ended": done(self.launcher, self.task(name, request, env)).to_json()}
+            request = wanted() if wanted else replace(self.one(), gpus=0)
+            record = f"{name}-0/record.json" if request.nodes * request.per_node > 1 else f"{name}.record.json"
+            return {"ended": done(self.launcher, self.task(name, request, env)).to_json(), "record": record}
 
-        ended = Ended.from_json(self.once.told(f"{self.name}-{name}", action)["ended"])
-        found = json.loads(self.read(ended, f"{name}-0/record.json" if several else f"{name}.record.json"))
+        told = self.once.told(f"{self.name}-{name}", action)
+        ended = Ended.from_json(told["ended"])
+        found = json.loads(self.read(ended, told["record"]))
         named = {one["name"]: Step(one["name"], one["status"], one["seconds"], one["peak"]) for one in found}
         return Ran(ended, self.folder, named)
 

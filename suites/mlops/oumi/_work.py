@@ -243,17 +243,17 @@ def infer(work: Work, folder: str, model: str, out: str) -> dict[str, Any]:
     }
 
 
-def configurations(plan: Plan, folder: str, *, processes: int = 2, real: bool = False) -> Mapping[str, dict[str, Any]]:
+def configurations(plan: Plan, folder: str, *, pair: bool = False, real: bool = False) -> Mapping[str, dict[str, Any]]:
     """All configurations of the jobs in ``folder``, by file name; the first word of a name says what it is for.
 
-    ``processes`` are those that train an adapter.
+    Of two processes each has a GPU where there is a ``pair``; an adapter is trained by one where there is none.
     """
     tuned, base = f"{folder}/sft", f"{folder}/{plan.sft.model_folder}"
     return {
         "train.yaml": train(plan.sft, folder, tuned, real=real),
-        "train-two.yaml": train(plan.two, folder, f"{folder}/two", 2, real=real),
+        "train-two.yaml": train(plan.two, folder, f"{folder}/two", 2, real=pair),
         "train-one.yaml": train(plan.two, folder, f"{folder}/one", real=real),
-        "train-lora.yaml": adapt(plan.lora, folder, f"{folder}/lora", processes, real=real),
+        "train-lora.yaml": adapt(plan.lora, folder, f"{folder}/lora", 1 + pair, real=real),
         "evaluate-base.yaml": evaluate(plan.sft, folder, base, f"{folder}/base"),
         "evaluate-tuned.yaml": evaluate(plan.sft, folder, tuned, f"{folder}/tuned"),
         "infer.yaml": infer(plan.sft, folder, tuned, f"{folder}/answers.jsonl"),

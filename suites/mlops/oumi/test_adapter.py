@@ -41,8 +41,10 @@ def test_adapter(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurem
     (step,) = ran.steps.values()
     measure(scale.metric("oumi.lora.seconds"), step.seconds, "s", node=node, samples=work.steps)
     if oumi.real:
-        files = [f"lora-{number}/train" for number in range(len(ran.ended.nodes))]
-        for seen in watched(oumi, ran, files, PROCESSES, evidence).values():
+        files, gpus = ["train-lora"], 1
+        if oumi.pair:
+            files, gpus = [f"lora-{number}/train" for number in range(len(ran.ended.nodes))], PROCESSES
+        for seen in watched(oumi, ran, files, gpus, evidence).values():
             peak = max(one.used for one in seen)
             measure(scale.metric("oumi.lora.gpu.memory"), float(peak), "MiB", node=node, samples=len(seen))
     measure(scale.metric("oumi.lora.eval_loss"), losses[-1], "count", node=node, samples=work.held_out)

@@ -37,7 +37,7 @@ def test_two_processes(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Me
     }
     for name, text in said.items():
         evidence.attach(name, text)
-    kind, pattern = ("NCCL", _NCCL) if oumi.real else ("gloo", _GLOO)
+    kind, pattern = ("NCCL", _NCCL) if oumi.pair else ("gloo", _GLOO)
     joined = sorted(set(re.findall(pattern, "\n".join(said.values()))))
     expected = [(str(rank), str(PROCESSES)) for rank in range(PROCESSES)]
     assert joined == expected, f"{ran.label}: ranks {joined} joined by {kind}, expected {expected}"
@@ -64,7 +64,7 @@ def test_same_loss(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measur
 def in_place(oumi: Oumi, ran: Ran) -> None:
     """Hold a job of two processes to two GPUs, or to two machines where there are none that compute."""
     nodes, gpus = ran.ended.nodes, ran.ended.tres.get("gres/gpu", 0)
-    if oumi.real:
+    if oumi.pair:
         assert gpus == PROCESSES, f"{ran.label}: the accounting has {gpus} GPUs for it, expected {PROCESSES}"
         return
     assert len(set(nodes)) == PROCESSES, f"{ran.label}: ran on {', '.join(nodes)}; expected {PROCESSES} machines"

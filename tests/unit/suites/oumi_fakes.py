@@ -151,6 +151,10 @@ class FakeOumi(Oumi):
     def adapted(self) -> Ran:
         return self._ran("lora", "train")
 
+    @property
+    def pair(self) -> bool:
+        return self.real and self.tres.get("gres/gpu") != 0
+
     def one(self) -> Request:
         return Request(2, 4096, 0, ("node01",), "gpu")
 

@@ -20,7 +20,7 @@ from pytest_ai_how.shell import Result
 from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import WATCH, Oumi
 from suites.mlops.oumi._work import TINY, Plan, configurations
-from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
+from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
 from tests.unit.suites.task043_fakes import transport
 
 MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
@@ -132,7 +132,7 @@ def test_jobs_of_gpus_ask_for_them_and_others_do_not(lease: Lease) -> None:
     assert simulated.one().gpus == 0
     assert real.two() == Request(1, 1024, 2, ("node01",), "gpu")
     assert simulated.two() == Request(1, 1024, 0, ("node01", "node02"))
-    assert (real.adapters, simulated.adapters) == (2, 1)
+    assert (real.pair, simulated.pair) == (True, False)
     task = real.task("two", real.two(), {})
     assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-2:]) == (1, 2, 2, True, ("two", "2"))
     assert task.env["SKYPILOT_NODE_IPS"] == real.cluster["node01"].address
@@ -168,6 +168,18 @@ def test_the_way_without_a_gpu_is_gone_by_the_tiny_model(lease: Lease) -> None:
     for oumi in (made(lease, real=True), made(lease, FULL), made(lease, FULL, real=True)):
         tiny = oumi.without_gpu()
         assert (tiny.plan, tiny.real, tiny.folder) == (SMOKE, False, "/mnt/shared/jobs/r1/oumi-tiny")
+
+
+def test_who_has_one_gpu_trains_on_that_and_two_processes_on_cpus(lease: Lease) -> None:
+    alone = nodes_json(node01={"gres": "gpu:1"}, node02={"gres": ""})
+    oumi = made(lease, first=[("scontrol show node", alone)], real=True)
+    assert (oumi.pair, oumi.one().gpus, oumi.two().gpus, oumi.two().nodes) == (False, 1, 0, 2)
+    two, lora = (oumi.all_configurations()[f"train-{name}.yaml"]["training"] for name in ("two", "lora"))
+    assert two["trainer_kwargs"] == {"use_cpu": True, "ddp_backend": "gloo"}
+    assert lora["per_device_train_batch_size"] == SMOKE.lora.batch
+    with_two = oumi.all_configurations(pair=True)
+    assert with_two["train-lora.yaml"]["training"]["per_device_train_batch_size"] == SMOKE.lora.batch // 2
+    assert "trainer_kwargs" not in with_two["train-two.yaml"]["training"]
 
 
 def test_numbers_of_few_digits_are_for_gpus_alone() -> None:
