@@ -49,7 +49,7 @@ def results(perplexity: float, exact: float) -> dict[str, Any]:
 
 def generations(*answers: str) -> str:
     """``generations.txt``."""
-    return "".join(f"### say {number}\n{answer}\n" for number, answer in enumerate(answers))
+    return "".join(f'### "say {number}"\n{answer}\n' for number, answer in enumerate(answers))
 
 
 def look(**changes: Any) -> str:

@@ -197,7 +197,7 @@ def test_results_that_are_not_whole(evidence: Evidence) -> None:
         ),
         ("tuned/generations.txt", generations("a", "b"), r"tuned/generations\.txt: answers to 2 prompts, expected 3"),
         ("tuned/generations.txt", generations("a", "b", ""), r"tuned/generations\.txt: the answer to 'say 2' is empty"),
-        ("tuned/generations.txt", "### say 0\na\n" * 3, r"tuned/generations\.txt: prompts are there twice"),
+        ("tuned/generations.txt", '### "say 0"\na\n' * 3, r"tuned/generations\.txt: prompts are there twice"),
     ):
         with pytest.raises(AssertionError, match=rf"^node01: job 7 \(oumi-evaluate\): {message}"):
             evaluation.test_files(oumi({name: text}), evidence)

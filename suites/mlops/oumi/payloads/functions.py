@@ -36,7 +36,7 @@ def answers(inference_engine: BaseInferenceEngine, held_out: str, folder: str) -
     pairs = list(zip(said, wanted, strict=True))
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    told = [f"### {row[0]['content']}\n{text}\n" for row, text in zip(rows[:PROMPTS], said, strict=False)]
+    told = [f"### {json.dumps(row[0]['content'])}\n{text}\n" for row, text in zip(rows[:PROMPTS], said, strict=False)]
     (place / "generations.txt").write_text("".join(told), encoding="utf-8")
     found = {
         "samples": len(rows),
