@@ -20,12 +20,13 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.drivers.protocol import Deploys, Driver, Paced, Warms
-from pytest_ai_how.errors import AiHowError, DeadlineExceeded, HostKeyError, StepFailed
+from pytest_ai_how.errors import AiHowError, HostKeyError, StepFailed
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Progress
-from pytest_ai_how.services.protocol import Explains, Filled, Service
+from pytest_ai_how.services.protocol import Filled, Service
+from pytest_ai_how.waiting import await_ready
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -239,26 +240,7 @@ class Bringup:
         if isinstance(service, Filled) and service.deployed and isinstance(self.driver, Deploys):
             self.driver.deploy(self.config, self._current()[0].controller)
         within = max(self._ready_within * self._pace, _READY_LATE.get(name, 0.0))
-        faults: tuple[str, ...] = ()
-
-        def faultless() -> bool:
-            nonlocal faults
-            self._stop_if_abandoned()
-            faults = _faults(service)
-            return not faults
-
-        try:
-            wait_for(faultless, within=within, what=f"{name} ready", every=_LOOK_FIRST, at_most=_LOOK_AT_MOST)
-        except DeadlineExceeded as error:
-            faults = (*_causes(service), *faults)
-            where, _, seen = faults[0].partition(": ")
-            more = f" (and {len(faults) - 1} more: {'; '.join(faults[1:])})" if faults[1:] else ""
-            raise StepFailed(
-                where,
-                f"{seen or where}{more}, still after {within:g} s",
-                expected=f"{name} to be ready",
-                cure=f"look inside: pytest-ai-how ssh --cluster {self.config.name} {where}",
-            ) from error
+        await_ready(service, within, self.config.name, self._stop_if_abandoned, self._pace)
         return {}
 
     @cached_property
@@ -334,27 +316,6 @@ def services_of(config: ClusterConfig) -> tuple[str, ...]:
         "registry": has_containers and has_storage,
     }
     return tuple(name for name in SERVICES if has.get(name))
-
-
-def _faults(service: Service) -> tuple[str, ...]:
-    """Why it is not ready; a machine that can't be asked is a reason too."""
-    try:
-        return service.faults()
-    except (AiHowError, ExceptionGroup) as error:
-        first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        if isinstance(first, HostKeyError) or not isinstance(first, AiHowError):
-            raise
-        return (str(first).splitlines()[0],)
-
-
-def _causes(service: Service) -> tuple[str, ...]:
-    """What lies behind its faults, where it can tell and can be asked."""
-    if not isinstance(service, Explains):
-        return ()
-    try:
-        return service.causes()
-    except (AiHowError, ExceptionGroup):
-        return ()
 
 
 def _imported(path: str) -> ServiceFactory:

@@ -16,6 +16,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "accounting": "slurmdbd records jobs and sacct answers",
         "diagnosis": "compute nodes write down why each job ended",
         "pytorch": "PyTorch is at hand: in a container image, or in the interpreter that the YAML names",
+        "oumi": "Oumi is at hand: in a container image, or beside the interpreter that the YAML names",
         "gpu": "GPUs of any kind, simulated ones too, that Slurm can allocate",
         "gpu.real": "GPUs that compute",
         "gpu.pair": "two GPUs that one job can hold, both on one node or one on each of two",
@@ -89,10 +90,13 @@ def _derived(config: ClusterConfig) -> dict[str, str]:
         "slurm": (slurm is not None, no_slurm),
         "accounting": (slurm is not None and slurm.accounting, "slurm without accounting"),
         "diagnosis": (slurm is not None, no_slurm),
-        "pytorch": (
-            "pytorch" in images if runtime else config.python is not None,
-            "no image 'pytorch'" if runtime else "no python",
-        ),
+        **{
+            framework: (
+                framework in images if runtime else config.python is not None,
+                f"no image '{framework}'" if runtime else "no python",
+            )
+            for framework in ("pytorch", "oumi")
+        },
         "gpu": (bool(kinds) and slurm is not None, "no gpus that slurm could allocate"),
         "gpu.real": (bool(kinds - {"simulated"}), "gpus are simulated" if kinds else "no gpus"),
         "gpu.pair": (

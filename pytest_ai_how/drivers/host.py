@@ -17,6 +17,7 @@ from pathlib import Path
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import HostError
+from pytest_ai_how.lease.jobs import JOBS, jobs_folder, leaves_jobs
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.scratch import Scratch, make_scratch, refuse_scratch
 from pytest_ai_how.lease.state import cookie
@@ -76,6 +77,8 @@ class HostDriver:
             journal.intend(Scratch.kind, path=config.storage.mount, token=token)
             # Slurm's jobs run as another account, those without it as who runs us.
             make_scratch(Path(config.storage.mount), token, 0o1777 if config.launcher == "slurm" else 0o700)
+        if leaves_jobs(config):
+            journal.intend(JOBS, folder=jobs_folder(config), user=config.user, node=config.controller.name)
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport whose commands carry the cluster's mark."""

@@ -1,4 +1,6 @@
-"""The ssh driver: machines that exist already. It makes and changes nothing; it only says how to reach them."""
+"""The ssh driver: machines that exist already. It makes and changes nothing, says how to reach them, and
+promises that the folder of the jobs goes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from pathlib import Path
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import AiHowError, HostError, TransportError
+from pytest_ai_how.lease.jobs import JOBS, jobs_folder, leaves_jobs
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.transport.protocol import Transport
 
@@ -47,7 +50,7 @@ class SshDriver:
         """A digest of the configuration."""
         return hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
-    def up(self, config: ClusterConfig, journal: Journal) -> None:  # noqa: ARG002  nothing is made, nothing to undo
+    def up(self, config: ClusterConfig, journal: Journal) -> None:
         """Return when every machine answered. Raises :class:`TransportError` naming all that did not."""
         names = [node.name for node in config.nodes]
         with ThreadPoolExecutor(min(_FAN_OUT, len(names))) as pool:
@@ -64,6 +67,8 @@ class SshDriver:
                 expected="every machine of the configuration answering over ssh",
                 cure="start them, or take them out of the YAML",
             )
+        if leaves_jobs(config):
+            journal.intend(JOBS, folder=jobs_folder(config), user=config.user, **_address(config))
 
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to ``node`` as ``ssh.user``, connected already if :meth:`up` has just contacted it."""
@@ -90,6 +95,20 @@ class SshDriver:
             return str(error)
         self._open[config.name, node] = transport
         return "" if result.ok else f"{node}: `true` exited with {result.returncode}"
+
+
+def _address(config: ClusterConfig) -> dict[str, str]:
+    """How the controller is reached, for the journal."""
+    node, ssh = config.controller, config.ssh
+    return {
+        "node": node.name,
+        "address": str(node.address),
+        "port": str(ssh.port),
+        "login": ssh.user,
+        "key": str(_key(config)),
+        "known_hosts": str(Path(ssh.known_hosts).expanduser()),
+        "sudo": "yes" if ssh.sudo else "",
+    }
 
 
 def _key(config: ClusterConfig) -> Path:

@@ -158,13 +158,18 @@ class Builder:
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
 
+    @property
+    def wheels(self) -> Path:
+        """Where the Python packages are kept that builds have fetched, one file each."""
+        return self.store.folder.parent / "wheels"
+
     def _wheels(self, place: Path, sandbox: Sandbox, progress: Progress, subject: str) -> Wheels:
         """What installs Python packages, with the wheels that all images share in the cache."""
 
         def alone() -> AbstractContextManager[None]:
             return self.store.lock("wheels", lambda: progress.say(subject, "another run is fetching wheels; waiting"))
 
-        return Wheels(self.store.folder.parent / "wheels", place, sandbox, alone, progress, subject)
+        return Wheels(self.wheels, place, sandbox, alone, progress, subject)
 
     def _ground(
         self, definition: Definition, place: Path, base: Future[Image] | None, sandbox: Sandbox, progress: Progress

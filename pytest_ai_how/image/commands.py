@@ -10,6 +10,7 @@ from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.host import mib
+from pytest_ai_how.image.lock import normal
 from pytest_ai_how.image.needed import images_of, origin
 from pytest_ai_how.image.recipe import own_part
 from pytest_ai_how.image.store import Image, Store, discard, processes_using, verify
@@ -105,8 +106,10 @@ def verify_images(builder: Builder, names: Iterable[str]) -> tuple[list[str], in
 def prune_images(builder: Builder, names: Iterable[str]) -> list[str]:
     """Remove what interrupted builds left, and images of ``names`` (none: all) whose recipe has changed.
 
-    An image that a running machine uses stays. A line for each thing removed or kept for that reason.
+    Of all, that goes for the Python packages that no lock names any more, too. An image that a running machine uses
+    stays. A line for each thing removed or kept for that reason.
     """
+    names = tuple(names)
     lines = [f"removed {place.name}" for place in builder.store.clean_stale_builds()]
     for image in _outdated(builder, set(names)):
         if users := processes_using(image.folder):
@@ -115,7 +118,23 @@ def prune_images(builder: Builder, names: Iterable[str]) -> list[str]:
         with builder.store.lock(image.name, lambda: None):
             discard(image.folder)
         lines.append(f"removed {image.folder.name} ({mib(image.manifest['bytes'])})")
+    lines += [] if names else _prune_wheels(builder)
     return lines or ["nothing to remove"]
+
+
+def _prune_wheels(builder: Builder) -> list[str]:
+    with builder.store.lock("wheels", lambda: None):
+        old = [path for path in sorted(builder.wheels.glob("*.whl")) if not _is_locked(path.name, builder.source)]
+        lines = [f"removed {path.name} ({mib(path.stat().st_size)})" for path in old]
+        for path in old:
+            path.unlink()
+    return lines
+
+
+def _is_locked(wheel: str, source: Source) -> bool:
+    """Whether an image's lock names the package of ``name-version-….whl`` (PEP 427) in that version."""
+    name, version = wheel.split("-")[:2]
+    return any(source.define(image).wheels.get(normal(name)) == version for image in source.image_names())
 
 
 def _outdated(builder: Builder, names: set[str]) -> Iterator[Image]:

@@ -11,6 +11,7 @@ from typing import cast
 
 from pytest_ai_how.lease.claims import Claims
 from pytest_ai_how.lease.files import Directories, Files, Mounts, mounts_below
+from pytest_ai_how.lease.jobs import JOBS
 from pytest_ai_how.lease.journal import Entry
 from pytest_ai_how.lease.kernel import Cgroups, Interfaces, marked_cgroups, marked_interfaces
 from pytest_ai_how.lease.processes import Processes, marked
@@ -25,6 +26,7 @@ UndoersFor = Callable[[str, Path], Sequence[Undo]]
 
 # What only a driver knows how to undo: it lies above this layer, and is imported when there is such an entry.
 _OF_LIBVIRT = "pytest_ai_how.drivers.libvirt.undo"
+_OF_SITES = "pytest_ai_how.drivers.jobs"
 
 
 class Late:
@@ -48,9 +50,12 @@ class Late:
 
 
 def generic_undoers(driver: str, state: Path) -> tuple[Undo, ...]:  # noqa: ARG001  the same for all drivers
-    """The undoers of all kinds: claims, processes, mounts, interfaces, control groups, files, what libvirt was told."""
+    """The undoers of all kinds: claims, processes, mounts, interfaces, control groups, files, what libvirt was told,
+    what jobs left on the storage of others.
+    """
     return (
         *(Late(kind, _OF_LIBVIRT) for kind in ("domain", "libvirt-network", "daemon")),
+        Late(JOBS, _OF_SITES),
         Claims(),
         Processes(),
         Processes(WORK),

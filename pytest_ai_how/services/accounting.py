@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.errors import ConfigError, Problem
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.shell import Result
 
@@ -65,7 +66,7 @@ class Accounting:
             return (f"{where}: slurmctld of cluster {wanted.cluster!r} is not connected to slurmdbd",)
         return ()
 
-    def causes(self) -> tuple[str, ...]:
+    def causes(self) -> tuple[Cause, ...]:
         """What is wrong with slurmdbd: a unit that failed, a port that another program has taken."""
         if not self.cluster.config.is_ours:  # units and ports are known where slurmdbd.conf is ours
             return ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.node import Node
+from pytest_ai_how.services.protocol import Cause
+from pytest_ai_how.services.readiness import Daemon, causes
 
 # munge(1): -n takes no input. unmunge(1) prints "STATUS:          Success (0)" (MUNGE 0.5.16).
 _SUCCESS = "Success (0)"
@@ -31,6 +33,12 @@ class Munge:
             return (f"{controller.name}: munge exited with {made.returncode}: {said}",)
         found = self.cluster.all.map(lambda node: self._refusal(node, made.stdout))
         return tuple(said for said in found.values() if said)
+
+    def causes(self) -> tuple[Cause, ...]:
+        """What is wrong with the munged of each machine that we made."""
+        if not self.cluster.config.is_ours:  # elsewhere a unit may have another name
+            return ()
+        return causes([(node, Daemon("munge.service")) for node in self.cluster.all])
 
     def _refusal(self, node: Node, credential: str) -> str:
         decoded = node.run("unmunge", input=credential, check=False, timeout=10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
@@ -24,7 +25,15 @@ class Filled(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """A service that can tell what lies behind its faults: asked once, when waiting for it was in vain."""
+    """A service that can tell what lies behind its faults: asked now and then while it is waited for."""
 
-    def causes(self) -> tuple[str, ...]:
-        """What is wrong with its daemons, one line a reason with the machine first; empty when nothing is seen."""
+    def causes(self) -> tuple[Cause, ...]:
+        """What is wrong with its daemons; empty when nothing is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What lies behind faults, in one line with the machine first. ``final``: no waiting mends it."""
+
+    text: str
+    final: bool = False

@@ -15,6 +15,7 @@ from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.facts import Fact, read
 from pytest_ai_how.listening import LISTENING, Listener
 from pytest_ai_how.node import Node
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.shell import Result, quote
 
 #: Seconds that a wait may last at most (TASK-048).
@@ -45,6 +46,10 @@ def faults(node: Node, daemon: Daemon) -> tuple[str, ...]:
     Raises :class:`~pytest_ai_how.errors.TransportError` and :class:`~pytest_ai_how.errors.FactError` when the machine
     can't be asked.
     """
+    return tuple(cause.text for cause in _look(node, daemon))
+
+
+def _look(node: Node, daemon: Daemon) -> tuple[Cause, ...]:
     unit: Fact[Mapping[str, str]] = Fact(
         f"unit {daemon.unit}", ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", daemon.unit), parse_unit
     )
@@ -63,21 +68,24 @@ def faults(node: Node, daemon: Daemon) -> tuple[str, ...]:
         found = [*_taken(daemon, own, holders), *found, *_closed(daemon, holders)]
     if daemon.probe:
         found += _of_probe(daemon, results[probe])
-    return tuple(f"{node.name}: {reason}" for reason in found)
+    return tuple(Cause(f"{node.name}: {cause.text}", cause.final) for cause in found)
 
 
-def causes(daemons: Iterable[tuple[Node, Daemon]]) -> tuple[str, ...]:
-    """The faults of several daemons, ports that are taken first. A machine that can't be asked has none."""
+def causes(daemons: Iterable[tuple[Node, Daemon]]) -> tuple[Cause, ...]:
+    """The faults of several daemons, ports that are taken first. A machine that can't be asked has none.
 
-    def look(one: tuple[Node, Daemon]) -> tuple[str, ...]:
+    A port that is taken is final, and so is a unit that failed: one that systemd starts again is activating meanwhile.
+    """
+
+    def look(one: tuple[Node, Daemon]) -> tuple[Cause, ...]:
         try:
-            return faults(*one)
+            return _look(*one)
         except AiHowError:
             return ()
 
     with ThreadPoolExecutor(_FAN_OUT) as pool:
-        found = [reason for reasons in pool.map(look, daemons) for reason in reasons]
-    return tuple(sorted(found, key=lambda reason: _TAKEN not in reason))
+        found = [cause for causes in pool.map(look, daemons) for cause in causes]
+    return tuple(sorted(found, key=lambda cause: _TAKEN not in cause.text))
 
 
 def await_ready(node: Node, daemon: Daemon, within: float = LONGEST) -> None:
@@ -139,31 +147,33 @@ def family(pid: int, parents: Mapping[int, int]) -> frozenset[int]:
 _PARENTS = Fact("the parents of processes", ("ps", "-eo", "pid=,ppid="), parse_parents)
 
 
-def _of_unit(daemon: Daemon, seen: Mapping[str, str]) -> Iterator[str]:
+def _of_unit(daemon: Daemon, seen: Mapping[str, str]) -> Iterator[Cause]:
     if seen["LoadState"] != "loaded":
-        yield f"unit {daemon.unit} is {seen['LoadState']}, expected it to be installed"
+        yield Cause(f"unit {daemon.unit} is {seen['LoadState']}, expected it to be installed", final=True)
     elif seen["ActiveState"] != "active":
         state = f"{seen['ActiveState']} ({seen['SubState']})"
-        yield f"unit {daemon.unit} is {state}, result {seen['Result']}, expected active"
+        text = f"unit {daemon.unit} is {state}, result {seen['Result']}, expected active"
+        yield Cause(text, final=seen["ActiveState"] == "failed")
 
 
-def _taken(daemon: Daemon, own: frozenset[int], holders: Sequence[Listener]) -> Iterator[str]:
+def _taken(daemon: Daemon, own: frozenset[int], holders: Sequence[Listener]) -> Iterator[Cause]:
     # systemd itself holds the sockets of units that it starts on demand; of the kernel's no process is told.
     others = [one for one in holders if one.pids and not one.pids & (own | {_INIT})]
     if others:
         programs = ", ".join(sorted({name for one in others for name in one.programs}))
         pids = ", ".join(sorted({str(pid) for one in others for pid in one.pids}))
-        yield f"port {daemon.port} {_TAKEN} {programs} (process {pids}), expected {daemon.unit}"
+        text = f"port {daemon.port} {_TAKEN} {programs} (process {pids}), expected {daemon.unit}"
+        yield Cause(text, final=True)
 
 
-def _closed(daemon: Daemon, holders: Sequence[Listener]) -> Iterator[str]:
+def _closed(daemon: Daemon, holders: Sequence[Listener]) -> Iterator[Cause]:
     if not holders:
-        yield f"nothing listens on port {daemon.port}, expected {daemon.unit}"
+        yield Cause(f"nothing listens on port {daemon.port}, expected {daemon.unit}")
 
 
-def _of_probe(daemon: Daemon, result: Result) -> Iterator[str]:
+def _of_probe(daemon: Daemon, result: Result) -> Iterator[Cause]:
     if result.ok:
         return
     said = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
     how = f"did not end within {_PROBE} s" if result.returncode in _TIMED_OUT else f"exited with {result.returncode}"
-    yield f"`{quote(daemon.probe)}` {how}: {said}, expected 0"
+    yield Cause(f"`{quote(daemon.probe)}` {how}: {said}, expected 0")

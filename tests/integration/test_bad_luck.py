@@ -233,17 +233,11 @@ NEEDS_SLURM = """
 def test_slurm(ready_service):
     ready_service("slurm")
 """
-IN_A_HURRY = """
-def pytest_ai_how_bringup(config, driver, lease, progress):
-    from pytest_ai_how.bringup import Bringup
-    return Bringup(config, driver, lease, progress, ready_within=5.0)
-"""
 
 
 def test_a_port_that_another_program_has_taken(life: Life) -> None:
     """Machines have networks of their own, so nothing of this host takes their ports; a program inside may."""
     life.tests(NEEDS_SLURM)
-    (life.folder / "conftest.py").write_text(IN_A_HURRY)
     assert life.cli(*UP).status == 0
     listening = "until ss -Hltn 'sport = :6817' | grep -q .; do sleep 0.1; done"
     for argv in (
@@ -259,6 +253,26 @@ def test_a_port_that_another_program_has_taken(life: Life) -> None:
     first = result["reason"].splitlines()[0]
     assert first.startswith("controller: step 'slurm' failed: port 6817 is taken by python3 (process "), first
     assert "), expected slurmctld.service (and " in first
+    assert first.endswith("which no waiting mends"), first
+
+
+def test_a_daemon_that_can_not_start_is_not_waited_for(life: Life) -> None:
+    life.tests(NEEDS_SLURM)
+    assert life.cli(*UP).status == 0
+    for argv in (
+        ("systemctl", "stop", "slurmctld"),
+        ("mv", "/usr/sbin/slurmctld", "/usr/sbin/slurmctld.away"),
+        ("systemctl", "start", "--no-block", "slurmctld"),
+    ):
+        assert life.cli("exec", "--cluster", NAME, "--on", "controller", "--", *argv).status == 0, argv
+    ended = life.run()
+    assert ended.status != 0, ended
+    [result] = life.report()["results"]
+    first = result["reason"].splitlines()[0]
+    assert first.startswith("controller: step 'slurm' failed: unit slurmctld.service is failed (failed), result "), (
+        first
+    )
+    assert first.endswith("which no waiting mends"), first
 
 
 # records that lie

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how import bringup as module
+from pytest_ai_how import waiting
 from pytest_ai_how.bringup import Bringup, claim, services_of
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
@@ -17,7 +18,7 @@ from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import AiHowError, HostError, HostKeyError, StepBlocked, StepFailed, TransportError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.node import Node
-from pytest_ai_how.services.protocol import Service
+from pytest_ai_how.services.protocol import Cause, Service
 from tests.unit.bringup_fakes import BOOTED, FakeDriver, FakeService, Lines
 
 
@@ -187,12 +188,12 @@ def test_faults_that_stay_are_the_cause(make: Make) -> None:
 
 
 class Explaining(FakeService):
-    def causes(self) -> tuple[str, ...]:
-        return ("controller: port 6817 is taken by nc (process 812), expected slurmctld.service",)
+    def causes(self) -> tuple[Cause, ...]:
+        return (Cause("controller: port 6817 is taken by nc (process 812), expected slurmctld.service", final=True),)
 
 
 class Mute(FakeService):
-    def causes(self) -> tuple[str, ...]:
+    def causes(self) -> tuple[Cause, ...]:
         raise TransportError("controller", "refused")
 
 
@@ -204,6 +205,24 @@ def test_what_lies_behind_faults_that_stay_comes_first(make: Make) -> None:
         "controller: step 'slurm' failed: port 6817 is taken by nc (process 812), expected slurmctld.service "
         "(and 1 more: controller: slurmctld does not answer), still after 0.1 s"
     )
+
+
+def test_what_no_waiting_mends_is_not_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "HOPE", 0.05)
+    begun = time.monotonic()
+    with pytest.raises(StepFailed, match=r"process 812\), expected .* \(and 1 .*, which no waiting mends"):
+        make(Explaining("slurm", (), [("controller: slurmctld does not answer",)]), within=60.0).ready("slurm")
+    assert time.monotonic() - begun < 10
+
+
+def test_what_failed_once_may_still_come(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd starts it again, or somebody does: one look is no proof."""
+    monkeypatch.setattr(waiting, "HOPE", 0.05)
+    slow = FakeService("slurm", (), [*[("controller: slurmctld does not answer",)] * 12, ()])
+    seen = iter([(Cause("controller: unit slurmctld.service is failed (failed)", final=True),)])
+    slow.causes = lambda: next(seen, ())  # type: ignore[attr-defined]
+    assert make(slow, within=60.0).ready("slurm") is slow
+    assert next(seen, None) is None, "it was never asked"
 
 
 def test_what_can_not_be_explained_stays_as_it_is(make: Make) -> None:

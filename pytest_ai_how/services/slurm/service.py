@@ -12,6 +12,8 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import Partition
 from pytest_ai_how.deadline import Deadline, wait_for
 from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
+from pytest_ai_how.lease.jobs import jobs_folder
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments, placed
 from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
@@ -85,11 +87,12 @@ class Slurm:
                 "jobs need a folder that all nodes see, and storage.kind is 'none'",
                 cure="declare the shared file system under `storage:` in the cluster's YAML",
             )
-        folder = f"{storage.mount}/jobs/{self.run}"
+        jobs = jobs_folder(self.cluster.config)
+        folder = f"{jobs}/{self.run}"
         made = self.query("mkdir", "-p", folder, check=False)
         if not made.ok:
             # The mount belongs to root where nobody has opened it to the job user yet.
-            self.cluster.controller.run("install", "-d", "-m", "0755", "-o", self.user, f"{storage.mount}/jobs", folder)
+            self.cluster.controller.run("install", "-d", "-m", "0755", "-o", self.user, jobs, folder)
         return folder
 
     def try_submit(self, job: JobSpec | str | Sequence[str], **options: Unpack[JobOptions]) -> Result:
@@ -269,7 +272,7 @@ class Slurm:
                 found.append(node_fault(record))
         return tuple(found)
 
-    def causes(self) -> tuple[str, ...]:
+    def causes(self) -> tuple[Cause, ...]:
         """What is wrong with slurmctld and each slurmd: a unit that failed, a port that another program has taken."""
         if not self.cluster.config.is_ours:  # units and ports are known where slurm.conf is ours
             return ()

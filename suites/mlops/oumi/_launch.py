@@ -106,7 +106,7 @@ class Client:
         env = {"OUMI_SLURM_CONNECTIONS": self.where, "TERM": "dumb", "COLUMNS": "200"}
         call = command(
             "exec",
-            self.oumi.image,
+            self.oumi.runtime.image,
             *("sh", "-c", _TIDY, "sh", *argv),
             binds=[self.oumi.launcher.folder],
             env=env,
@@ -158,7 +158,7 @@ def training(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         config = train(oumi.plan.launch, oumi.folder, out, real=oumi.real)
         config["training"] |= {"max_steps": STEPS, "save_steps": 0}
         argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if oumi.real else ()
-        inner = command("exec", oumi.image, *argv, binds=[oumi.launcher.folder], flags=flags)
+        inner = command("exec", oumi.runtime.image, *argv, binds=[oumi.launcher.folder], flags=flags)
         gpus = 1 if any(one.gpus for one in slurm.nodes().values()) else 0
         seen_it = f"{oumi.folder}/launch/seen"
         # It ends when it was seen on its way, however fast it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.data import File
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Task, done, why
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
@@ -29,13 +30,15 @@ WATCH = Path(__file__).parents[1] / "payloads/watch.py"
 #: How many processes train together.
 PROCESSES = 2
 #: What a step is without a network, in a container of an ordinary user.
-ALONE = ("unshare", "--user", "--map-current-user", "--net", "python3", "alone.py")
+ALONE = ("unshare", "--user", "--map-current-user", "--net")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
 _EACH = """mkdir -p "$1-$AI_HOW_NODE"
 cd "$1-$AI_HOW_NODE"
-export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE="$2" MASTER_PORT="$AI_HOW_PORT"
-exec python3 ../steps.py "../$1.steps.json" record.json
+export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE="$3" MASTER_PORT="$AI_HOW_PORT"
+exec "$2" ../steps.py "../$1.steps.json" record.json
 """
+# What Debian gives an ordinary user.
+_PATH = "/usr/local/bin:/usr/bin:/bin"
 #: The file that each step leaves where its job has GPUs.
 WATCHED = "{}.gpus.csv"
 #: Where Oumi finds functions of ours.
@@ -68,12 +71,15 @@ class Ran:
 
 @dataclass(frozen=True)
 class Oumi:
-    """The jobs of one run. ``real``: GPUs compute here, and jobs that train ask for them; ``name`` begins theirs."""
+    """The jobs of one run; ``runtime`` is the Python that has Oumi.
+
+    ``real``: GPUs compute here, and jobs that train ask for them. ``name`` begins theirs.
+    """
 
     launcher: Launcher
     once: Once
     cluster: Cluster
-    image: str
+    runtime: Runtime
     plan: Plan
     real: bool = False
     name: str = "oumi"
@@ -104,11 +110,9 @@ class Oumi:
         sets = self.once.told(f"{self.name}-sets", self._sets)
         kinds = {name: name.partition("-")[0].removesuffix(".yaml") for name in self.all_configurations()}
         named = [f"{kind}={name}" for name, kind in kinds.items()]
-        steps = {name: ("python3", *argv) for name, argv in self.plan.preparations(sets)}
-        steps |= {
-            "look": ("python3", "look.py", *self.packages()),
-            "schema": ("python3", "schema.py", *named),
-        }
+        programs = dict(self.plan.preparations(sets))
+        programs |= {"look": ("look.py", *self.packages()), "schema": ("schema.py", *named)}
+        steps = {name: (self.runtime.python, *argv) for name, argv in programs.items()}
         return self.job("look", steps)
 
     def _sets(self) -> Mapping[str, str]:
@@ -123,7 +127,7 @@ class Oumi:
     def trained(self) -> Ran:
         """The job that trains, without a network."""
         self.looked()
-        argv = (*ALONE, "alone.json", "oumi", "train", "-c", "train.yaml")
+        argv = (*ALONE, self.runtime.python, "alone.py", "alone.json", "oumi", "train", "-c", "train.yaml")
         return self.job("sft", {"train": argv}, wanted=self.one)
 
     def evaluated(self) -> Ran:
@@ -206,7 +210,7 @@ class Oumi:
         from pytest_ai_how.image.definitions import Source
 
         served = self.cluster.config.containers.served
-        return tuple(Source.shipped().define(served["oumi"]).wheels)
+        return tuple(Source.shipped().define(served.get("oumi", "oumi")).wheels)
 
     def all_configurations(self, *, pair: bool = False) -> Mapping[str, dict[str, Any]]:
         """Those of the jobs, and the broken ones; ``pair``: there are two GPUs for who can use them."""
@@ -236,20 +240,23 @@ class Oumi:
     def task(self, name: str, wanted: Request, env: Mapping[str, str]) -> Task:
         """A job that runs the steps which ``<name>.steps.json`` has: once, or on each machine for several processes."""
         several = wanted.nodes * wanted.per_node > 1
-        alone = ("python3", "steps.py", f"{name}.steps.json", f"{name}.record.json")
-        each = ("sh", "-eu", "-c", _EACH, "sh", name, str(wanted.per_node))
+        python = self.runtime.python
+        alone = (python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
+        each = ("sh", "-eu", "-c", _EACH, "sh", name, python, str(wanted.per_node))
         ips = {"SKYPILOT_NODE_IPS": "\n".join(self.cluster[one].address for one in wanted.on)} if several else {}
+        # Oumi's command was installed beside the interpreter.
+        path = {} if self.runtime.image else {"PATH": f"{PurePosixPath(python).parent}:{_PATH}"}
         return Task(
             f"{self.name}-{name}",
             each if several else alone,
             self.folder,
-            image=self.image,
+            image=self.runtime.image,
             nodes=wanted.nodes,
             cpus=wanted.cpus * wanted.per_node,
             gpus=wanted.gpus,
             memory=wanted.memory,
             minutes=self.plan.minutes(name),
-            env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"} | ips | dict(env),
+            env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"} | path | ips | dict(env),
             on=wanted.on,
             partition=wanted.partition,
             port=several,

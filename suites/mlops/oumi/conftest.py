@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.launch import Launcher
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.scales import Scale
-from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.skin.keys import CREW
 
 from ._oumi import Oumi
 from ._work import Plan
 
-#: The image that has Oumi, in the registry.
-IMAGE = "oumi"
+#: What Oumi's jobs import.
+MODULES = ("oumi", "torch", "transformers", "trl", "peft")
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +25,12 @@ def oumi(
     launcher: Launcher,
     once: Once,
     cluster: Cluster,
-    registry: Registry,
     scale: Scale,
+    framework: Callable[[str, Sequence[str]], Runtime],
     request: pytest.FixtureRequest,
 ) -> Oumi:
-    """What starts Oumi's jobs, in its container image."""
-    request.getfixturevalue("apptainer")
+    """What starts Oumi's jobs: Oumi is in a container image, or beside an interpreter of the machine."""
+    if cluster.config.containers.runtime != "none":
+        request.getfixturevalue("apptainer")
     real = not request.config.stash[CREW].orders.why_absent("gpu.real")
-    return Oumi(launcher, once, cluster, registry.path(IMAGE), Plan.of(scale), real)
+    return Oumi(launcher, once, cluster, framework("oumi", MODULES), Plan.of(scale), real)

@@ -16,7 +16,7 @@ from ._oumi import PROCESSES, Oumi
 from ._records import left, watched
 from ._state import falls
 
-pytestmark = pytest.mark.requires("image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("oumi", "shared-storage")
 
 
 class Exported(BaseModel):

@@ -18,7 +18,7 @@ from ._oumi import PROCESSES, Oumi, Ran
 from ._records import left
 from ._state import ends, falls
 
-pytestmark = pytest.mark.requires("slurm", "image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage")
 
 # What each process says when it has joined: NCCL's own words (2.2x, NCCL_DEBUG=INFO), or those of payloads/gloo.py.
 _NCCL = r"ncclCommInitRank\w* comm \S+ rank (\d+) nranks (\d+)\b.*Init COMPLETE"

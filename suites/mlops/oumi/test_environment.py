@@ -12,13 +12,14 @@ from pytest_ai_how.report.evidence import Evidence
 from ._oumi import Oumi
 from ._work import broken, configurations
 
-pytestmark = pytest.mark.requires("image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("oumi", "shared-storage")
 
 #: Commands that Oumi must have, and what must be callable in Python.
 COMMANDS = ("train", "evaluate", "infer", "launch", "distributed", "env")
 API = ("train", "evaluate", "infer")
 
 
+@pytest.mark.requires("image.oumi")
 @pytest.mark.check("OUM-01")
 def test_version(oumi: Oumi, evidence: Evidence) -> None:
     """Oumi and all that it loads have the versions of the image's lock; its commands and its Python API are there."""
@@ -52,6 +53,7 @@ def test_configurations(oumi: Oumi, evidence: Evidence) -> None:
         assert word in said[name], f"{where}: {name}: {said[name][:300]!r}; expected that it names {word}"
 
 
+@pytest.mark.requires("image.oumi")
 @pytest.mark.check("OUM-03")
 def test_modules(oumi: Oumi, evidence: Evidence) -> None:
     """The modules that Oumi trains with load, in the versions of the lock."""

@@ -14,7 +14,7 @@ from pytest_ai_how.scales import Scale
 from ._oumi import Oumi, Ran
 from ._results import Results, parse_generations, parse_results
 
-pytestmark = pytest.mark.requires("image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("oumi", "shared-storage")
 
 #: Prompts whose answers are kept.
 PROMPTS = 3

@@ -12,7 +12,7 @@ from .._gpus import at_work, judge
 from ._oumi import PROCESSES, Oumi
 from ._records import rate, starved, watched
 
-pytestmark = pytest.mark.requires("gpu.real", "image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("gpu.real", "oumi", "shared-storage")
 
 
 @pytest.mark.check("OUM-09")

@@ -15,7 +15,7 @@ from ._launch import MINUTES, STEPS, WRONG, cancelled, refused, training
 from ._oumi import Oumi
 from ._state import parse_state
 
-pytestmark = pytest.mark.requires("slurm", "image.oumi", "shared-storage", "owned")
+pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage", "owned")
 
 
 def launched(oumi: Oumi, slurm: Slurm, evidence: Evidence) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from pytest_ai_how.scales import Scale
 from ._oumi import Oumi
 from ._state import falls, parse_state
 
-pytestmark = pytest.mark.requires("image.oumi", "shared-storage")
+pytestmark = pytest.mark.requires("oumi", "shared-storage")
 
 #: What a checkpoint must have (transformers 5.16), and what the model that was left must have.
 CHECKPOINT = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth")

@@ -21,6 +21,7 @@ def test_local_lacks_only_real_gpus_and_beegfs() -> None:
         "grafana": "no monitoring.grafana in cluster 'local'",
         "dcgm": "no monitoring.dcgm in cluster 'local'",
         "image.oumi": "no image 'oumi' in cluster 'local'",
+        "oumi": "no image 'oumi' in cluster 'local'",
     }
 
 

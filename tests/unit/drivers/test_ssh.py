@@ -48,7 +48,7 @@ def test_commands_become_root_by_sudo_where_the_yaml_says_so(tmp_path: Path) -> 
     assert transport.sudo
 
 
-def test_up_makes_nothing_and_passes_when_all_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_makes_nothing_and_the_folder_of_jobs_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = {name: FakeTransport(name, {"true": ""}) for name in ("controller", "node01", "node02")}
     monkeypatch.setattr(SshDriver, "_new", lambda self, config, node: fakes[node])
     journal = Journal(tmp_path / "journal")
@@ -60,7 +60,10 @@ def test_up_makes_nothing_and_passes_when_all_answer(tmp_path: Path, monkeypatch
     assert not any(fake.closed for fake in fakes.values())
     monkeypatch.undo()
     assert isinstance(driver.transport(site(tmp_path), "node01"), SshTransport)
-    assert journal.pending() == []
+    [jobs] = journal.pending()
+    assert jobs.kind == "jobs"
+    assert jobs.data["folder"].startswith("/mnt/shared/pytest-ai-how-lab-")
+    assert (jobs.data["node"], jobs.data["address"], jobs.data["login"]) == ("controller", "10.99.0.10", "admin")
     assert SshDriver().secrets(site(tmp_path)) == ()
 
 

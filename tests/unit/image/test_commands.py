@@ -9,6 +9,7 @@ import pytest
 
 from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.commands import add_arguments, run
+from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.store import Image, Store, describe
 
 
@@ -79,6 +80,22 @@ def test_prune_removes_old_recipes_and_leftovers_only(cache: Store, capsys: pyte
     capsys.readouterr()
     assert images("prune") == 0
     assert capsys.readouterr().out == "nothing to remove\n"
+
+
+def test_prune_of_all_removes_python_packages_that_no_lock_names(
+    cache: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = Source.shipped().define("pytorch").wheels["typing-extensions"]
+    folder = cache.folder.parent / "wheels"
+    folder.mkdir(parents=True)
+    names = [f"{name}-py3-none-any.whl" for name in (f"typing_extensions-{version}", "typing_extensions-0.1", "x-1")]
+    for name in names:
+        (folder / name).write_bytes(b"PK")
+    assert images("prune", "pytorch") == 0
+    assert len(list(folder.iterdir())) == 3, "a name was given: other images may need them"
+    assert images("prune") == 0
+    assert [path.name for path in folder.iterdir()] == names[:1]
+    assert "removed typing_extensions-0.1-py3-none-any.whl (" in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_refused(cache: Store) -> None:

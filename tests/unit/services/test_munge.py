@@ -1,6 +1,10 @@
 import re
 
+import pytest
+
+from pytest_ai_how.services import readiness
 from pytest_ai_how.services.munge import Munge
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.shell import Result
 from tests.fakes import fake_cluster
 
@@ -26,6 +30,17 @@ def test_another_key_on_one_machine_names_it() -> None:
 def test_stopped_munged_on_the_controller_is_the_one_fault() -> None:
     (fault,) = Munge(fake_cluster({"*": {"munge": STOPPED}})).faults()
     assert re.match(r"controller: munge exited with 6: munge: Error: Failed to connect", fault)
+
+
+def test_what_lies_behind_it_is_asked_of_machines_that_we_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nMainPID=0\n"
+    monkeypatch.setattr(readiness, "read", lambda _, wanted: {one: Result((), 0, unit) for one in wanted})
+    cluster = fake_cluster({})
+    told = "unit munge.service is failed (failed), result exit-code, expected active"
+    assert Munge(cluster).causes()[0] == Cause(f"controller: {told}", final=True)
+    assert len(Munge(cluster).causes()) == 3
+    site = fake_cluster({}, config=cluster.config.model_copy(update={"driver": "ssh"}))
+    assert Munge(site).causes() == ()
 
 
 def test_success_without_its_word_is_a_fault() -> None:

@@ -14,6 +14,7 @@ from pytest_ai_how.facts import Fact
 from pytest_ai_how.node import Node
 from pytest_ai_how.services import readiness
 from pytest_ai_how.services.accounting import Accounting
+from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.services.readiness import LONGEST, Daemon, await_ready, causes, family, faults
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.shell import Result
@@ -156,8 +157,10 @@ def test_a_machine_that_does_not_answer_is_a_reason_too(monkeypatch: pytest.Monk
 def test_a_port_that_is_taken_is_told_before_what_comes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, FAILED, LISTENING.replace("pid=99", "pid=812").replace("slurmctld", "nc"))
     told = causes([(NODE, Daemon("slurmd.service")), (NODE, Daemon("slurmctld.service", 6817))])
-    assert told[0] == "controller: port 6817 is taken by nc (process 812), expected slurmctld.service"
-    assert [reason.split(", ")[0] for reason in told[1:]] == [
+    assert told[0] == Cause(
+        "controller: port 6817 is taken by nc (process 812), expected slurmctld.service", final=True
+    )
+    assert [reason.text.split(", ")[0] for reason in told[1:]] == [
         "controller: unit slurmd.service is failed (failed)",
         "controller: unit slurmctld.service is failed (failed)",
     ]
@@ -175,9 +178,9 @@ def test_nobody_descends_from_no_process() -> None:
 def test_slurm_and_accounting_name_their_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, FAILED, LISTENING.replace("pid=99", "pid=812").replace("slurmctld", "nc"))
     cluster = fake_cluster({})
-    told = Slurm(cluster).causes()
+    told = [cause.text for cause in Slurm(cluster).causes()]
     assert told[0] == "controller: port 6817 is taken by nc (process 812), expected slurmctld.service"
     assert "node02: nothing listens on port 6818, expected slurmd.service" in told
-    assert "controller: nothing listens on port 6819, expected slurmdbd.service" in Accounting(cluster).causes()
+    assert Cause("controller: nothing listens on port 6819, expected slurmdbd.service") in Accounting(cluster).causes()
     site = fake_cluster({}, config=cluster.config.model_copy(update={"driver": "ssh"}))
     assert Slurm(site).causes() == Accounting(site).causes() == (), "what others run, others know"

@@ -10,6 +10,7 @@ from typing import Any, cast
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.launch import Ended
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.shell import Result
@@ -197,7 +198,14 @@ def oumi(
         return Result(argv, 0, "".join(json.dumps({"results": {task: one}}) + "\n" for task, one in told.items()))
 
     cluster = cast("Any", SimpleNamespace(config=own, controller=SimpleNamespace(name="controller")))
-    made = FakeOumi(cast("Any", SimpleNamespace(query=query)), cast("Any", None), cluster, "/oumi.sif", PLAN, real)
+    made = FakeOumi(
+        cast("Any", SimpleNamespace(query=query)),
+        cast("Any", None),
+        cluster,
+        Runtime("python3", "/oumi.sif"),
+        PLAN,
+        real,
+    )
     changes = {"files": found, "seconds": seconds, "status": status, "nodes": nodes, "tres": tres}
     for name, value in changes.items():
         object.__setattr__(made, name, value)

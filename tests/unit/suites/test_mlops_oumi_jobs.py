@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.data import Cache, load_manifest
 from pytest_ai_how.errors import StepBlocked, StepFailed
+from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease.lease import Lease
@@ -23,6 +25,7 @@ from suites.mlops.oumi._work import TINY, Plan, configurations
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
 from tests.unit.suites.task043_fakes import transport
 
+RUNTIME = Runtime("python3", "/oumi.sif")
 MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
 FOLDER = "/mnt/shared/jobs/r1/oumi"
 FULL, SMOKE = (Plan.of(load_scale(name)) for name in ("full", "smoke"))
@@ -43,7 +46,7 @@ def made(lease: Lease, plan: Plan = SMOKE, *jobs: FakeJob, first: Rules = (), re
     found = slurm.cluster.config
     containers = found.containers.model_copy(update={"images": ("base", "oumi")})
     cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
-    return Oumi(SlurmLauncher(slurm), Once(lease), cluster, "/oumi.sif", plan, real)
+    return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
 
 
 def calls(oumi: Oumi, program: str) -> list[tuple[tuple[str, ...], str]]:
@@ -134,12 +137,22 @@ def test_jobs_of_gpus_ask_for_them_and_others_do_not(lease: Lease) -> None:
     assert simulated.two() == Request(1, 1024, 0, ("node01", "node02"))
     assert (real.pair, simulated.pair) == (True, False)
     task = real.task("two", real.two(), {})
-    assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-2:]) == (1, 2, 2, True, ("two", "2"))
+    assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-3:]) == (1, 2, 2, True, ("two", "python3", "2"))
     assert task.env["SKYPILOT_NODE_IPS"] == real.cluster["node01"].address
     task = simulated.task("two", simulated.two(), {})
     assert (task.nodes, task.gpus, task.argv[-1], len(task.env["SKYPILOT_NODE_IPS"].split())) == (2, 0, "1", 2)
     task = real.task("sft", real.one(), {})
     assert (task.argv[1], task.port, task.gpus, "SKYPILOT_NODE_IPS" in task.env) == ("steps.py", False, 1, False)
+
+
+def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Lease) -> None:
+    oumi = made(lease)
+    own = replace(oumi, runtime=Runtime("/srv/venv/bin/python")).task("look", oumi.one(), {})
+    assert (own.image, own.argv[0]) == ("", "/srv/venv/bin/python")
+    assert own.env["PATH"].split(":")[0] == "/srv/venv/bin"
+    image = oumi.task("look", oumi.one(), {})
+    assert (image.image, image.argv[0]) == ("/oumi.sif", "python3")
+    assert "PATH" not in image.env, "the image's own is what its environment sets"
 
 
 @pytest.mark.parametrize(
