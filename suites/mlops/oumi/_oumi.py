@@ -244,6 +244,8 @@ class Oumi:
         alone = (python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
         each = ("sh", "-eu", "-c", _EACH, "sh", name, python, str(wanted.per_node))
         ips = {"SKYPILOT_NODE_IPS": "\n".join(self.cluster[one].address for one in wanted.on)} if several else {}
+        # Whoever asks for no GPU may see one all the same, where nothing keeps jobs apart.
+        hidden = {} if wanted.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         # Oumi's command was installed beside the interpreter.
         path = {} if self.runtime.image else {"PATH": f"{PurePosixPath(python).parent}:{_PATH}"}
         return Task(
@@ -256,7 +258,11 @@ class Oumi:
             gpus=wanted.gpus,
             memory=wanted.memory,
             minutes=self.plan.minutes(name),
-            env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"} | path | ips | dict(env),
+            env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"}
+            | hidden
+            | path
+            | ips
+            | dict(env),
             on=wanted.on,
             partition=wanted.partition,
             port=several,

@@ -138,6 +138,8 @@ def test_jobs_of_gpus_ask_for_them_and_others_do_not(lease: Lease) -> None:
     assert (real.pair, simulated.pair) == (True, False)
     task = real.task("two", real.two(), {})
     assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-3:]) == (1, 2, 2, True, ("two", "python3", "2"))
+    assert "CUDA_VISIBLE_DEVICES" not in task.env, "that is Slurm's to say"
+    assert simulated.task("sft", simulated.one(), {}).env["CUDA_VISIBLE_DEVICES"] == ""
     assert task.env["SKYPILOT_NODE_IPS"] == real.cluster["node01"].address
     task = simulated.task("two", simulated.two(), {})
     assert (task.nodes, task.gpus, task.argv[-1], len(task.env["SKYPILOT_NODE_IPS"].split())) == (2, 0, "1", 2)
