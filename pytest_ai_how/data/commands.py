@@ -38,9 +38,9 @@ def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> Iterator[str]:
     for name, data in wanted.items():
         faults, files = cache.faults(name, data), cache.known(name, data).files
         size = sum(file.bytes for file in files) / 2**20
-        told = f"{size:7.1f} MiB" if all(file.bytes for file in files) else "size unknown"
+        told = f"{size:9.1f} MiB" if all(file.bytes for file in files) else " size unknown"
         held = "in the image that trains" if not data.downloads else "not whole" if faults else "whole"
-        yield f"{name:<11} {held:<10} {told}  {data.title}"
+        yield f"{name:<14} {held:<10} {told}  {data.title}"
         yield from (f"  {file.name}: {_by_its_origin(file)}" for file in files if file.declared)
         yield from (f"  {fault}" for fault in faults)
 
@@ -48,5 +48,5 @@ def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> Iterator[str]:
 def _by_its_origin(file: File) -> str:
     """How much the digest of a file that is declared is worth."""
     if not file.sha256:
-        return "nobody else publishes its digest; the first fill takes what its origin declares"
+        return "no published digest was found; the first fill takes what its origin declares"
     return f"SHA-256 {file.sha256}, as its origin declared it at the first fill"

@@ -186,9 +186,9 @@ def test_the_command(
     manifest = tmp_path / "m.yaml"
     manifest.write_text(MANIFEST.format(sha=hashlib.sha256(CONTENT).hexdigest(), url=server.url))
     assert main(["cache", "list", f"--manifest={manifest}"]) == 0
-    assert "one         not whole" in capsys.readouterr().out
+    assert "one            not whole" in capsys.readouterr().out
     assert main(["cache", "fill", "one", f"--manifest={manifest}"]) == 0
-    assert "one         whole          1.0 MiB  t" in capsys.readouterr().out
+    assert "one            whole            1.0 MiB  t" in capsys.readouterr().out
     server.files["/good.gz"] = b"x" * len(CONTENT)
     (tmp_path / "pytest-ai-how/data/one/good.gz").unlink()
     assert main(["cache", "fill", f"--manifest={manifest}"]) == 1

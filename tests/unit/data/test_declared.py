@@ -173,8 +173,8 @@ def test_the_list_says_how_much_a_digest_is_worth(
     manifest.write_text(f'one: {{title: t, files: [{{name: a.bin, declared: true, url: "{hub.url}"}}]}}\n')
     assert main(["cache", "list", f"--manifest={manifest}"]) == 0
     said = capsys.readouterr().out
-    assert "not whole  size unknown  t" in said
-    assert "  a.bin: nobody else publishes its digest; the first fill takes what its origin declares" in said
+    assert "not whole   size unknown  t" in said
+    assert "  a.bin: no published digest was found; the first fill takes what its origin declares" in said
     assert main(["cache", "fill", f"--manifest={manifest}"]) == 0
     assert f"  a.bin: SHA-256 {DIGEST}, as its origin declared it at the first fill" in capsys.readouterr().out
 
