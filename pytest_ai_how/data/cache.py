@@ -12,22 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from pytest_ai_how.data.declared import PATIENCE, DataError, asked, keep, kept
 from pytest_ai_how.data.manifest import DataSet, File
-from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.locks import Locks
 from pytest_ai_how.lease.state import cache_home
 from pytest_ai_how.progress import Progress
 
-#: Seconds in which a server must say something.
-_PATIENCE = 30.0
 _CHUNK = 1024 * 1024
 #: Seconds between two lines that say how far a download has come.
 _EVERY = 5.0
 _LOCK = "fill.lock"
-
-
-class DataError(AiHowError):
-    """A file of a data set is not there, is not what the manifest says, or could not be had."""
 
 
 class Cache:
@@ -44,9 +38,21 @@ class Cache:
         """Where a file of data set ``name`` lies, or would."""
         return self.folder / name / file.name
 
+    def known(self, name: str, data: DataSet) -> DataSet:
+        """A data set with what was declared of its files, as far as it was kept. Raises :class:`DataError`."""
+        return data.model_copy(update={"files": tuple(self._known(name, file) for file in data.files)})
+
+    def _known(self, name: str, file: File) -> File:
+        if not file.declared:
+            return file
+        found = kept(self.folder / name).get(file.name)
+        # What was declared of another commit says nothing of this one.
+        return found.of(file) if found and found.url == file.url else file
+
     def faults(self, name: str, data: DataSet) -> tuple[str, ...]:
         """What is missing or wrong, a line a file; everything is read. Files of packages are not looked for."""
-        found = ((file, _fault(self.path(name, file), file)) for file in data.downloads)
+        files = self.known(name, data).downloads
+        found = ((file, _fault(self.path(name, file), file)) for file in files)
         return tuple(f"{self.path(name, file)}: {fault}" for file, fault in found if fault)
 
     def whole(self, name: str, data: DataSet) -> tuple[Path, ...]:
@@ -59,7 +65,7 @@ class Cache:
     def read(self, name: str, file: File) -> bytes:
         """The content of one file, with its digest. Raises :class:`DataError` where it is not so."""
         path = self.path(name, file)
-        if fault := _fault(path, file):
+        if fault := _fault(path, self._known(name, file)):
             raise DataError(str(path), fault, expected=f"data set {name!r}", cure=f"pytest-ai-how cache fill {name}")
         return path.read_bytes()
 
@@ -68,7 +74,9 @@ class Cache:
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         with Locks(folder).hold(_LOCK):
-            for file in data.downloads:
+            for file in self.known(name, data).downloads:
+                if not file.sha256:
+                    file = self._declared(name, file, progress)  # noqa: PLW2901  the same, with its digest
                 path = self.path(name, file)
                 if fault := _fault(path, file):
                     progress.say(f"{name}: {file.name}", f"downloading {file.bytes / 2**20:.1f} MiB ({fault})")
@@ -76,9 +84,18 @@ class Cache:
                     _download(file, path, progress)
         return self.whole(name, data)
 
+    def _declared(self, name: str, file: File, progress: Progress) -> File:
+        """Ask the origin for the digest of a file and keep it, for all times after."""
+        found = asked(file)
+        progress.say(f"{name}: {file.name}", f"its origin declares the SHA-256 {found.sha256}, which is kept")
+        keep(self.folder / name, file.name, found)
+        return found.of(file)
+
 
 def _fault(path: Path, file: File) -> str:
     """What is wrong with a file; empty when it is as it should be."""
+    if not file.sha256:
+        return "has no digest yet: its origin declares it at the first fill"
     try:
         size = path.stat().st_size
         if size != file.bytes:
@@ -134,12 +151,12 @@ def _answer(file: File, start: int) -> Iterator[tuple[IO[bytes], int]]:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        answer = urllib.request.urlopen(request, timeout=_PATIENCE)  # noqa: S310
+        answer = urllib.request.urlopen(request, timeout=PATIENCE)  # noqa: S310
     except urllib.error.HTTPError as error:
         if not start or error.code != 416:
             raise
         error.close()
-        answer = urllib.request.urlopen(urllib.request.Request(file.url), timeout=_PATIENCE)  # noqa: S310
+        answer = urllib.request.urlopen(urllib.request.Request(file.url), timeout=PATIENCE)  # noqa: S310
     with answer:
         yield answer, start if answer.status == 206 else 0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pytest_ai_how.data.cache import Cache
-from pytest_ai_how.data.manifest import DataSet, data_set, load_manifest
+from pytest_ai_how.data.manifest import DataSet, File, data_set, load_manifest
 from pytest_ai_how.progress import progress_on
 
 
@@ -36,8 +36,17 @@ def run(args: Namespace) -> int:
 
 def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> Iterator[str]:
     for name, data in wanted.items():
-        faults = cache.faults(name, data)
-        size = sum(file.bytes for file in data.files) / 2**20
+        faults, files = cache.faults(name, data), cache.known(name, data).files
+        size = sum(file.bytes for file in files) / 2**20
+        told = f"{size:9.1f} MiB" if all(file.bytes for file in files) else " size unknown"
         held = "in the image that trains" if not data.downloads else "not whole" if faults else "whole"
-        yield f"{name:<10} {held:<10} {size:7.1f} MiB  {data.title}"
+        yield f"{name:<14} {held:<10} {told}  {data.title}"
+        yield from (f"  {file.name}: {_by_its_origin(file)}" for file in files if file.declared)
         yield from (f"  {fault}" for fault in faults)
+
+
+def _by_its_origin(file: File) -> str:
+    """How much the digest of a file that is declared is worth."""
+    if not file.sha256:
+        return "no published digest was found; the first fill takes what its origin declares"
+    return f"SHA-256 {file.sha256}, as its origin declared it at the first fill"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +18,13 @@ from pytest_ai_how.marked import Mistake, nearest, read_text, read_yaml, shown
 #: The manifest that ships.
 MANIFEST = "configs/data/sets.yaml"
 _SHA256 = r"^[0-9a-f]{64}$"
+_COMMIT = re.compile(r"/([0-9a-f]{40})/")
 _PLAIN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _FORMS = {_SHA256: "64 hexadecimal digits in lower case", _PLAIN: "a plain file name"}
+
+
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+Bytes = Annotated[int, Field(gt=0)]
 
 
 class _Strict(BaseModel):
@@ -26,14 +32,33 @@ class _Strict(BaseModel):
 
 
 class File(_Strict):
-    """One file. It comes from ``url``, or from ``path`` in the Python package that is installed as ``package``."""
+    """One file. It comes from ``url``, or from ``path`` in the Python package that is installed as ``package``.
+
+    Of one that is ``declared``, digest and size are what the origin says of it at the first fill, at the commit that
+    its address names; until then they are '' and 0.
+    """
 
     name: Annotated[str, Field(pattern=_PLAIN)]
-    sha256: Annotated[str, Field(pattern=_SHA256)]
-    bytes: Annotated[int, Field(gt=0)]
+    sha256: Sha256 = ""
+    bytes: Bytes = 0
+    declared: bool = False
     url: str = ""
     package: str = ""
     path: str = ""
+
+    @property
+    def commit(self) -> str:
+        """The commit that the address names; '' without one."""
+        found = _COMMIT.search(self.url)
+        return found[1] if found else ""
+
+    @model_validator(mode="after")
+    def _one_digest(self) -> File:
+        if self.declared and not self.commit:
+            raise ValueError("is declared, and its url names no commit of 40 hexadecimal digits")
+        if self.declared == bool(self.sha256 and self.bytes) or bool(self.sha256) != bool(self.bytes):
+            raise ValueError("has no digest, or two: expected sha256 and bytes, or declared: true without them")
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> File:

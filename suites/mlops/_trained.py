@@ -13,6 +13,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import Section
 
 from ._curves import chart
+from ._gpus import samples
 from ._metrics import Metrics, Rank, parse_metrics, parse_ranks
 from ._request import Request
 
@@ -74,7 +75,7 @@ class Trained:
 
     def utilisation(self, rank: int) -> tuple[float, ...]:
         """Percent of the time that the GPU of a process was busy, each half second after the first epoch."""
-        return tuple(float(row[1]) for row in _rows(self.gpus.get(rank, "")))
+        return tuple(one.busy for one in samples(self.gpus.get(rank, "")))
 
     def attach(self, evidence: Evidence) -> None:
         """Attach the job's record, what it said, its metrics, and its curves."""
@@ -97,9 +98,3 @@ class Killed:
 
     ended: Ended
     seconds: float
-
-
-def _rows(text: str) -> list[list[str]]:
-    """Rows of nvidia-smi's CSV; of the last, which may be cut off, and of ``[N/A]`` nothing is taken."""
-    rows = [line.split(", ") for line in text.splitlines()]
-    return [row for row in rows if len(row) == 3 and row[1].isdecimal()]

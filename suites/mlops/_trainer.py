@@ -9,21 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.data import Cache, DataSet, File, load_manifest
-from pytest_ai_how.data.manifest import data_set
+from pytest_ai_how.data import DataSet, File
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import DeadlineExceeded
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Started, Task, done, why
 from pytest_ai_how.launch.shared import Once
+from pytest_ai_how.transport.protocol import Transport
 
+from ._data import staged
 from ._request import Request
 from ._trained import Killed, Trained, Work
 
 PAYLOADS = Path(__file__).parent / "payloads"
 #: Seconds for a job that copies what its image brings.
 _STAGED = 60.0
-#: Seconds for a file of a data set to be copied to, or read from, a slow shared file system: a GiB at 2 MiB/s.
-_COPY = 600.0
 #: MiB for a container with an interpreter that loads little.
 _SMALL = 256
 # What starts one process for each GPU on each machine of a job; the launcher says where they meet.
@@ -42,7 +41,8 @@ _TORCHRUN = (
 class Trainer:
     """Starts training jobs of run ``run_id`` by ``launcher``, with PyTorch from ``image`` ('': the machine's own).
 
-    ``python`` is its interpreter. ``real``: the GPUs are such that compute.
+    ``python`` is its interpreter. ``real``: the GPUs are such that compute. ``host`` is the way to this host where its
+    kernel is that of the machines, and ``unreadable`` says why kernels' logs can't be read; '' where they can.
     """
 
     launcher: Launcher
@@ -52,6 +52,8 @@ class Trainer:
     run_id: str
     real: bool = False
     python: str = "python3"
+    host: Transport | None = None
+    unreadable: str = ""
 
     @property
     def folder(self) -> str:
@@ -76,30 +78,12 @@ class Trainer:
         Files come from the cache, or by a job from the image that trains. Raises
         :class:`~pytest_ai_how.errors.AiHowError` for what is not in the cache.
         """
-        declared, folder = data_set(load_manifest(), name), f"{self.launcher.folder}/data-{name}"
 
-        def put() -> Mapping[str, str]:
-            self.launcher.query("mkdir", "-p", "--", folder)
-            for file in declared.files:
-                if not self._is_there(f"{folder}/{file.name}", file):
-                    self._stage(name, file, f"{folder}/{file.name}")
-            return {"folder": folder}
-
-        return self.once.told(f"mlops-data-{name}", put)["folder"], declared
-
-    def _is_there(self, path: str, file: File) -> bool:
-        told = self.launcher.query("sha256sum", "--", path, check=False, timeout=_COPY)
-        return told.ok and told.stdout.split()[0] == file.sha256
-
-    def _stage(self, name: str, file: File, path: str) -> None:
-        if file.package:
+        def from_package(file: File, path: str) -> None:
             argv = (self.python, "stage.py", file.package, file.path, path)
             self.plain(Task("stage", argv, self.folder, memory=_SMALL), within=_STAGED)
-            return
-        content = Cache().read(name, file)
-        # By rename, so that a copy that was cut off is none.
-        self.launcher.query("tee", "--", f"{path}.new", input=content, timeout=_COPY)
-        self.launcher.query("mv", "--", f"{path}.new", path)
+
+        return staged(self.launcher, self.once, name, from_package)
 
     def plain(self, task: Task, within: float) -> tuple[Ended, str]:
         """Run a program of the payloads that is no training, its ``argv[1]``; its end, and what it printed.

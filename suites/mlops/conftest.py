@@ -9,6 +9,7 @@ from pytest_ai_how.launch import Launcher
 from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.skin.keys import CREW
+from pytest_ai_how.transport.local import LocalTransport
 
 from ._trainer import Trainer
 
@@ -23,7 +24,9 @@ def trainer(
     request: pytest.FixtureRequest,
 ) -> Trainer:
     """What starts training jobs: PyTorch is in a container image, or an interpreter of the machine."""
-    real = not request.config.stash[CREW].orders.why_absent("gpu.real")
+    orders = request.config.stash[CREW].orders
+    real, unreadable = not orders.why_absent("gpu.real"), orders.why_absent("root")
+    host = LocalTransport() if orders.why_absent("kernel.own") else None
     if cluster.config.containers.runtime != "none":
         request.getfixturevalue("apptainer")
-    return Trainer(launcher, once, cluster, pytorch.image, run_id, real, pytorch.python)
+    return Trainer(launcher, once, cluster, pytorch.image, run_id, real, pytorch.python, host, unreadable)

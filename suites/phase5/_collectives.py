@@ -16,8 +16,8 @@ from ._topology import pair
 
 #: MiB for each process: PyTorch and the buffers of a reduction, and what CUDA's libraries take on top.
 MEMORY, MEMORY_CUDA = 640, 6144
-#: Programs that are placed with what they have in common.
-COMMON = "distributed/processes.py"
+#: What programs are placed with: what they have in common, and how all of ours meet.
+COMMON = ("../../mlops/payloads/meeting.py", "distributed/processes.py")
 #: The share of a wait by which clocks and the moment of measuring may differ.
 PUNCTUAL = 0.9
 MIB = 2**20
@@ -33,7 +33,7 @@ def run_in_container(
     """
     shape = Shape(options["nodes"], options["ntasks_per_node"])
     wanted = options | JobOptions(mpi="none", resv_ports=2, mem=shape.per_node * (MEMORY_CUDA if gpus else MEMORY))
-    with placed(slurm, run_id, COMMON, f"distributed/{program}.py") as folder:
+    with placed(slurm, run_id, *COMMON, f"distributed/{program}.py") as folder:
         flags = ("nv",) if gpus else ()
         argv = command("exec", image, "python3", f"{folder}/{program}.py", *args, binds=[folder], flags=flags)
         ran = launch(slurm, evidence, program, shape, argv, **wanted)

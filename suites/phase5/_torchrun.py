@@ -27,7 +27,7 @@ def run_by_torchrun(
     shape, folder = Shape(1, 2), f"{launcher.folder}/{program}-{run_id}-{time.monotonic_ns()}"
     launcher.query("mkdir", "-p", "--", folder)
     try:
-        for name in (COMMON, f"distributed/{program}.py"):
+        for name in (*COMMON, f"distributed/{program}.py"):
             text = (Path(__file__).parent / "payloads" / name).read_text(encoding="utf-8")
             launcher.query("tee", "--", f"{folder}/{Path(name).name}", input=text)
         argv = (pytorch.python, *_MEET, f"--nproc-per-node={shape.per_node}", f"{folder}/{program}.py", *args)

@@ -7,6 +7,7 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
+from .._kernel import without_xid
 from .._lines import clean
 from .._metrics import falls, implausible
 from .._utilisation import busy
@@ -83,9 +84,10 @@ def backend(runs: Runs) -> str:
 
 @pytest.mark.check("TR2-10")
 def test_errors(runs: Runs) -> None:
-    """Nothing that the jobs said tells of an error or time-out of NCCL or gloo, or of anything else."""
+    """Nothing that the jobs said tells of an error or time-out of NCCL or gloo, or of another, and no kernel of Xid."""
     for found in (runs.cifar(), runs.mnist()):
         clean(found.label, [("standard output", found.stdout), ("standard error", found.stderr)])
+        without_xid(runs.trainer, found.ended, runs.evidence)
 
 
 @pytest.mark.check("TR2-11")

@@ -27,8 +27,8 @@ from ._work import as_yaml, train
 WITHIN = 400.0
 #: The folders below its user's home on the controller that Oumi 0.9 writes to; it makes the second nowhere.
 FOLDERS = ("oumi_launcher", "oumi_slurm_logs")
-#: Steps that a launched job trains, minutes that it may take, and MiB that it asks for.
-STEPS, MINUTES, MEMORY = 10, 10, 900
+#: Steps that a launched job trains, and minutes that it may take.
+STEPS, MINUTES = 10, 10
 # Oumi leaves an ssh master behind; with it the container would go on.
 _TIDY = """"$@"
 status=$?
@@ -47,15 +47,17 @@ _SSH = """Host *
 
 
 def job_config(oumi: Oumi, user: str, name: str, run: str, gpus: int) -> dict[str, Any]:
-    """A job for ``oumi launch``, which asks for one CPU, memory and, where there are GPUs, one of them."""
-    resources = {"cloud": "slurm", "cpus": "1", "memory": f"{MEMORY}M"}
+    """A job for ``oumi launch``, which asks for CPUs, memory and, where there are GPUs, one of them."""
+    work, most = oumi.plan.launch, oumi.one()
+    cpus, memory = min(work.cpus, most.cpus), min(work.memory, most.memory)
+    resources = {"cloud": "slurm", "cpus": f"{cpus}", "memory": f"{memory}M"}
     return {
         "name": name,
         "user": user,
         "num_nodes": 1,
         "working_dir": f"{oumi.folder}/launch/work/",
         "resources": resources | ({"accelerators": f":{gpus}"} if gpus else {}),
-        "envs": {"AI_HOW_LAUNCHED": name, "OMP_NUM_THREADS": "1"},
+        "envs": {"AI_HOW_LAUNCHED": name, "OMP_NUM_THREADS": f"{cpus}"},
         "setup": f"#SBATCH --time={MINUTES}\n",
         "run": f"set -e\n{run}\n",
     }
@@ -153,9 +155,10 @@ def training(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
     """Launch a training, look at it on its way and at its end, and fetch what it left; all that was seen, as texts."""
     with client(oumi, slurm, "launch") as me:
         out = f"{oumi.folder}/launch/out"
-        config = train(oumi.work, oumi.folder, out)
+        config = train(oumi.plan.launch, oumi.folder, out, real=oumi.real)
         config["training"] |= {"max_steps": STEPS, "save_steps": 0}
-        inner = command("exec", oumi.runtime.image, "oumi", "train", "-c", "train.yaml", binds=[oumi.launcher.folder])
+        argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if oumi.real else ()
+        inner = command("exec", oumi.runtime.image, *argv, binds=[oumi.launcher.folder], flags=flags)
         gpus = 1 if any(one.gpus for one in slurm.nodes().values()) else 0
         seen_it = f"{oumi.folder}/launch/seen"
         # It ends when it was seen on its way, however fast it is.

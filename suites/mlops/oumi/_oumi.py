@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.data import File
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.launch import Ended, JobFailed, Launcher, Task, done, why
 from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.scales import load_scale
+from pytest_ai_how.services.slurm import NodeRecord
+from pytest_ai_how.services.slurm.topology import topologies
 
-from ._work import Work, as_yaml, broken, configurations
+from .._data import needed, staged
+from .._request import Request, for_one, for_topology
+from ._work import TINY, Plan, Work, as_yaml, broken, configurations
 
 PAYLOADS = Path(__file__).parent / "payloads"
+WATCH = Path(__file__).parents[1] / "payloads/watch.py"
+#: How many processes train together.
+PROCESSES = 2
 #: What a step is without a network, in a container of an ordinary user.
 ALONE = ("unshare", "--user", "--map-current-user", "--net")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
 _EACH = """mkdir -p "$1-$AI_HOW_NODE"
 cd "$1-$AI_HOW_NODE"
-export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE=1 MASTER_PORT="$AI_HOW_PORT"
+export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE="$3" MASTER_PORT="$AI_HOW_PORT"
 exec "$2" ../steps.py "../$1.steps.json" record.json
 """
 # What Debian gives an ordinary user.
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+#: The file that each step leaves where its job has GPUs.
+WATCHED = "{}.gpus.csv"
 #: Where Oumi finds functions of ours.
 EXTRA = "OUMI_EXTRA_DEPS_FILE"
 
@@ -59,46 +71,64 @@ class Ran:
 
 @dataclass(frozen=True)
 class Oumi:
-    """The jobs of one run; ``runtime`` is the Python that has Oumi."""
+    """The jobs of one run; ``runtime`` is the Python that has Oumi.
+
+    ``real``: GPUs compute here, and jobs that train ask for them. ``name`` begins theirs.
+    """
 
     launcher: Launcher
     once: Once
     cluster: Cluster
     runtime: Runtime
-    work: Work
+    plan: Plan
+    real: bool = False
+    name: str = "oumi"
+
+    @property
+    def work(self) -> Work:
+        """The training whose model is evaluated."""
+        return self.plan.sft
 
     @property
     def folder(self) -> str:
         """Where the jobs' files lie."""
-        return f"{self.launcher.folder}/oumi"
+        return f"{self.launcher.folder}/{self.name}"
+
+    def without_gpu(self) -> Oumi:
+        """Jobs of the tiny model on CPUs: these, where they are such."""
+        if self.work.model == TINY and not self.real:
+            return self
+        return replace(self, plan=Plan.of(load_scale("smoke")), real=False, name=f"{self.name}-tiny")
 
     # what there is to judge
 
     def looked(self) -> Ran:
-        """The job that makes model and data, looks at the environment, and holds configurations to the schema."""
-        if self.work.model != "tiny":
-            raise AiHowError(
-                "configs/scales: sft.model",
-                f"{self.work.model} can't be had: no manifest of its files ships yet",
-                expected="tiny",
-                cure="--scale=smoke",
-            )
-        python = self.runtime.python
-        made = (python, "tiny.py", "data", str(self.work.samples), str(self.work.held_out))
+        """The job that makes models and data, looks at the environment, and holds configurations to the schema.
+
+        What it is made of must be in the cache: that is seen before any job is started.
+        """
+        sets = self.once.told(f"{self.name}-sets", self._sets)
         kinds = {name: name.partition("-")[0].removesuffix(".yaml") for name in self.all_configurations()}
         named = [f"{kind}={name}" for name, kind in kinds.items()]
-        steps = {
-            "tiny": made,
-            "look": (python, "look.py", *self.packages()),
-            "schema": (python, "schema.py", *named),
-        }
+        programs = dict(self.plan.preparations(sets))
+        programs |= {"look": ("look.py", *self.packages()), "schema": ("schema.py", *named)}
+        steps = {name: (self.runtime.python, *argv) for name, argv in programs.items()}
         return self.job("look", steps)
+
+    def _sets(self) -> Mapping[str, str]:
+        """The folders of the data sets, staged."""
+        needed(*self.plan.sets)
+
+        def none(file: File, path: str) -> None:
+            raise AiHowError(path, f"comes from the package {file.package}", expected="a file of the cache")
+
+        return {name: staged(self.launcher, self.once, name, none)[0] for name in self.plan.sets}
 
     def trained(self) -> Ran:
         """The job that trains, without a network."""
         self.looked()
-        alone = (*ALONE, self.runtime.python, "alone.py", "alone.json")
-        return self.job("sft", {"train": (*alone, "oumi", "train", "-c", "train.yaml")})
+        argv = (*ALONE, self.runtime.python, "alone.py", "alone.json", "oumi", "train", "-c", "train.yaml")
+        return self.job("sft", {"train": argv}, wanted=self.one)
 
     def evaluated(self) -> Ran:
         """The job that evaluates the model as it was and as it became, and lets it answer."""
@@ -108,16 +138,72 @@ class Oumi:
             "tuned": ("oumi", "evaluate", "-c", "evaluate-tuned.yaml"),
             "infer": ("oumi", "infer", "-c", "infer.yaml"),
         }
-        return self.job("evaluate", steps, {EXTRA: f"{self.folder}/functions.txt"})
+        return self.job("evaluate", steps, {EXTRA: f"{self.folder}/functions.txt"}, wanted=self.one)
+
+    def reference(self) -> tuple[Ran, str]:
+        """The job that does by one process what :meth:`paired` does, and the folder of what it left."""
+        if self.plan.same:
+            return self.trained(), "sft"
+        self.looked()
+        return self.job("one", {"train-one": ("oumi", "train", "-c", "train-one.yaml")}, wanted=self.one), "one"
 
     def paired(self) -> Ran:
-        """The job that trains by two processes on two machines, through ``oumi distributed``."""
-        self.trained()
-        argv = ("oumi", "distributed", "torchrun", "-m", "oumi", "train", "-c", f"{self.folder}/train-two.yaml")
-        steps = {"train": (*argv, "--model.device_map", "cpu")}
-        return self.job("two", steps, {EXTRA: f"{self.folder}/gloo.txt"}, nodes=2)
+        """The job that trains by two processes through ``oumi distributed``: on two GPUs, or on CPUs of two machines.
+
+        Not beside that of one process, to whose speed its own is compared.
+        """
+        self.reference()
+        return self.several("two", "train-two.yaml")
+
+    def adapted(self) -> Ran:
+        """The job that trains an adapter: on two GPUs, or by one process on one, or on CPUs."""
+        self.looked()
+        if self.pair:
+            return self.several("lora", "train-lora.yaml")
+        return self.job("lora", {"train-lora": ("oumi", "train", "-c", "train-lora.yaml")}, wanted=self.one)
+
+    @property
+    def pair(self) -> bool:
+        """Whether one job can hold two GPUs that compute; looked at once a run."""
+
+        def action() -> Mapping[str, str]:
+            return {"pair": "yes" if topologies(self._records(), PROCESSES) else ""}
+
+        return self.real and bool(self.once.told(f"{self.name}-pair", action)["pair"])
 
     # how
+
+    def several(self, name: str, config: str) -> Ran:
+        """A job of two processes, started by ``oumi distributed`` on each machine."""
+        argv = ("oumi", "distributed", "torchrun", "-m", "oumi", "train", "-c", f"{self.folder}/{config}")
+        if self.pair:
+            # What each process says of how it joined the others.
+            env = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT"}
+            return self.job(name, {"train": argv}, env, wanted=self.two)
+        steps = {"train": (*argv, "--model.device_map", "cpu")}
+        return self.job(name, steps, {EXTRA: f"{self.folder}/gloo.txt"}, wanted=self.two)
+
+    def one(self) -> Request:
+        """What a job of one process asks for."""
+        work = self.work
+        if not isinstance(self.launcher, SlurmLauncher):
+            return Request(work.cpus, 0, int(self.real))
+        found = for_one(self._records(), work.cpus, work.memory)
+        return found if self.real else replace(found, gpus=0)
+
+    def two(self) -> Request:
+        """What a job of two processes asks for: two GPUs as near to each other as can be, or two machines."""
+        work, records = self.plan.two, self._records()
+        if self.pair:
+            return for_topology(records, topologies(records, PROCESSES)[0], work.cpus, work.memory)
+        usable = [one for one in records if one.usable and one.partitions][:PROCESSES]
+        if len(usable) < PROCESSES:
+            raise JobFailed("slurm", f"{len(usable)} nodes take jobs", expected=f"{PROCESSES}", cure="`sinfo -N -l`")
+        least = min(one.cpus for one in usable), min(one.memory for one in usable)
+        return Request(min(work.cpus, least[0]), min(work.memory, least[1]), 0, tuple(one.name for one in usable))
+
+    def _records(self) -> tuple[NodeRecord, ...]:
+        return tuple(self.launcher.slurm.nodes().values()) if isinstance(self.launcher, SlurmLauncher) else ()
 
     def packages(self) -> tuple[str, ...]:
         """The Python packages whose versions are looked at: all that the image's lock names."""
@@ -126,10 +212,10 @@ class Oumi:
         served = self.cluster.config.containers.served
         return tuple(Source.shipped().define(served.get("oumi", "oumi")).wheels)
 
-    def all_configurations(self) -> Mapping[str, dict[str, Any]]:
-        """Those of the jobs, and the broken ones."""
+    def all_configurations(self, *, pair: bool = False) -> Mapping[str, dict[str, Any]]:
+        """Those of the jobs, and the broken ones; ``pair``: there are two GPUs for who can use them."""
         spoilt = {name: config for name, (config, _) in broken(self.work, self.folder).items()}
-        return {**configurations(self.work, self.folder), **spoilt}
+        return {**configurations(self.plan, self.folder, pair=pair, real=self.real), **spoilt}
 
     def place(self) -> None:
         """Put all files where jobs find them; once a run."""
@@ -138,69 +224,76 @@ class Oumi:
             # A cluster that was kept has those of an earlier run.
             self.launcher.query("rm", "-rf", "--", self.folder, timeout=60)
             self.launcher.query("mkdir", "-p", "--", self.folder)
-            files = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAYLOADS.glob("*.py"))}
-            files |= {name: as_yaml(config) for name, config in self.all_configurations().items()}
+            files = {path.name: path.read_text(encoding="utf-8") for path in (*sorted(PAYLOADS.glob("*.py")), WATCH)}
+            files |= {name: as_yaml(config) for name, config in self.all_configurations(pair=self.pair).items()}
             files |= {f"{name}.txt": f"{self.folder}/{name}.py\n" for name in ("functions", "gloo")}
             for name, text in files.items():
                 self.write(name, text)
             return {}
 
-        self.once.told("oumi-files", action)
+        self.once.told(f"{self.name}-files", action)
 
     def write(self, name: str, text: str) -> None:
         """Write a file as the job user."""
         self.launcher.query("tee", "--", f"{self.folder}/{name}", input=text)
 
-    def task(self, name: str, nodes: int = 1, env: Mapping[str, str] | None = None) -> Task:
-        """A job that runs the steps which ``<name>.steps.json`` has, on each of ``nodes`` machines."""
-        memory, cpus, on = self.request(nodes)
-        alone = (self.runtime.python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
-        env = dict(env or {})
-        if not self.runtime.image:
-            # Oumi's command was installed beside the interpreter.
-            env["PATH"] = f"{PurePosixPath(self.runtime.python).parent}:{_PATH}"
-        if nodes > 1:
-            env["SKYPILOT_NODE_IPS"] = "\n".join(self.cluster[one].address for one in on)
+    def task(self, name: str, wanted: Request, env: Mapping[str, str]) -> Task:
+        """A job that runs the steps which ``<name>.steps.json`` has: once, or on each machine for several processes."""
+        several = wanted.nodes * wanted.per_node > 1
+        python = self.runtime.python
+        alone = (python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
+        each = ("sh", "-eu", "-c", _EACH, "sh", name, python, str(wanted.per_node))
+        ips = {"SKYPILOT_NODE_IPS": "\n".join(self.cluster[one].address for one in wanted.on)} if several else {}
+        # Whoever asks for no GPU may see one all the same, where nothing keeps jobs apart.
+        hidden = {} if wanted.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        # Oumi's command was installed beside the interpreter.
+        path = {} if self.runtime.image else {"PATH": f"{PurePosixPath(python).parent}:{_PATH}"}
         return Task(
-            f"oumi-{name}",
-            alone if nodes == 1 else ("sh", "-eu", "-c", _EACH, "sh", name, self.runtime.python),
+            f"{self.name}-{name}",
+            each if several else alone,
             self.folder,
             image=self.runtime.image,
-            nodes=nodes,
-            cpus=cpus,
-            memory=memory,
-            minutes=self.work.minutes,
-            env={"OMP_NUM_THREADS": str(cpus), "TERM": "dumb", "COLUMNS": "200"} | env,
-            on=on,
-            port=nodes > 1,
+            nodes=wanted.nodes,
+            cpus=wanted.cpus * wanted.per_node,
+            gpus=wanted.gpus,
+            memory=wanted.memory,
+            minutes=self.plan.minutes(name),
+            env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"}
+            | hidden
+            | path
+            | ips
+            | dict(env),
+            on=wanted.on,
+            partition=wanted.partition,
+            port=several,
+            binds=(self.launcher.folder,),
         )
 
-    def request(self, nodes: int) -> tuple[int, int, tuple[str, ...]]:
-        """MiB and CPUs to ask for, and where: what the scale says, and no more than the machines have."""
-        if not isinstance(self.launcher, SlurmLauncher):
-            return 0, self.work.cpus, ()
-        usable = [one for one in self.launcher.slurm.nodes().values() if one.usable and one.partitions][:nodes]
-        if len(usable) < nodes:
-            raise JobFailed("slurm", f"{len(usable)} nodes take jobs", expected=f"{nodes}", cure="`sinfo -N -l`")
-        least = min(one.memory for one in usable), min(one.cpus for one in usable)
-        return min(self.work.memory, least[0]), min(self.work.cpus, least[1]), tuple(one.name for one in usable)
-
     def job(
-        self, name: str, steps: Mapping[str, Sequence[str]], env: Mapping[str, str] | None = None, *, nodes: int = 1
+        self,
+        name: str,
+        steps: Mapping[str, Sequence[str]],
+        env: Mapping[str, str] = MappingProxyType({}),
+        *,
+        wanted: Callable[[], Request] | None = None,
     ) -> Ran:
         """The job ``name`` of this run; it runs once, whoever asks. That it fails is told to all who ask.
 
-        On several machines each has a folder ``<name>-<number>``; the record is the first's.
+        It asks for what is ``wanted`` (default: one process without a GPU). Of several processes each machine has a
+        folder ``<name>-<number>``; the record is the first's.
         """
         self.place()
 
         def action() -> Mapping[str, str]:
-            wanted = [{"name": step, "argv": list(argv), "env": {}} for step, argv in steps.items()]
-            self.write(f"{name}.steps.json", json.dumps(wanted))
-            return {"ended": done(self.launcher, self.task(name, nodes, env)).to_json()}
+            listed = [{"name": step, "argv": list(argv), "env": {}} for step, argv in steps.items()]
+            self.write(f"{name}.steps.json", json.dumps(listed))
+            request = wanted() if wanted else replace(self.one(), gpus=0)
+            record = f"{name}-0/record.json" if request.nodes * request.per_node > 1 else f"{name}.record.json"
+            return {"ended": done(self.launcher, self.task(name, request, env)).to_json(), "record": record}
 
-        ended = Ended.from_json(self.once.told(f"oumi-{name}", action)["ended"])
-        found = json.loads(self.read(ended, f"{name}-0/record.json" if nodes > 1 else f"{name}.record.json"))
+        told = self.once.told(f"{self.name}-{name}", action)
+        ended = Ended.from_json(told["ended"])
+        found = json.loads(self.read(ended, told["record"]))
         named = {one["name"]: Step(one["name"], one["status"], one["seconds"], one["peak"]) for one in found}
         return Ran(ended, self.folder, named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated
 
@@ -56,10 +57,10 @@ def parse_results(text: str, where: str) -> Results:
 
 
 def parse_generations(text: str) -> tuple[tuple[str, str], ...]:
-    r"""Prompts and what was generated, of ``generations.txt``.
+    r"""Prompts and what was generated, of ``generations.txt``; a prompt is a JSON string, for it may have lines.
 
-    >>> parse_generations("### say a b\na b\n### say c\n\n")
-    (('say a b', 'a b'), ('say c', ''))
+    >>> parse_generations('### "say\\na"\n# a\nb\n### "say c"\n\n')
+    (('say\na', '# a\nb'), ('say c', ''))
     """
-    parts = re.split(r"^### (.*)\n", text, flags=re.MULTILINE)[1:]
-    return tuple((prompt, said.strip()) for prompt, said in zip(parts[::2], parts[1::2], strict=True))
+    parts = re.split(r'^### (".*")\n', text, flags=re.MULTILINE)[1:]
+    return tuple((str(json.loads(prompt)), said.strip()) for prompt, said in zip(parts[::2], parts[1::2], strict=True))

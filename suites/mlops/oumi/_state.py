@@ -16,11 +16,13 @@ SHARE = 0.2
 
 
 class Logged(BaseModel):
-    """A line of the log: the mean loss since the line before; the last line of all has none."""
+    """A line of the log: the mean loss since the one before, or that of what was held out; the last has the seconds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=True)
     step: int
     loss: float | None = None
+    eval_loss: float | None = None
+    train_runtime: float | None = None
 
 
 class State(BaseModel):
@@ -37,6 +39,16 @@ class State(BaseModel):
     def losses(self) -> tuple[tuple[int, float], ...]:
         """Step and loss of each line of the log that has one."""
         return tuple((one.step, one.loss) for one in self.log_history if one.loss is not None)
+
+    @property
+    def evaluations(self) -> tuple[float, ...]:
+        """The loss of what was held out, each time that it was judged."""
+        return tuple(one.eval_loss for one in self.log_history if one.eval_loss is not None)
+
+    @property
+    def runtime(self) -> float:
+        """Seconds from the first step to the last; 0 where the log does not say."""
+        return next((one.train_runtime for one in reversed(self.log_history) if one.train_runtime is not None), 0.0)
 
 
 def parse_state(text: str, where: str) -> State:

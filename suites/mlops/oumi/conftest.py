@@ -11,9 +11,10 @@ from pytest_ai_how.launch import Launcher
 from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.scales import Scale
+from pytest_ai_how.skin.keys import CREW
 
 from ._oumi import Oumi
-from ._work import WORKLOAD, Work
+from ._work import Plan
 
 #: What Oumi's jobs import.
 MODULES = ("oumi", "torch", "transformers", "trl", "peft")
@@ -31,4 +32,5 @@ def oumi(
     """What starts Oumi's jobs: Oumi is in a container image, or beside an interpreter of the machine."""
     if cluster.config.containers.runtime != "none":
         request.getfixturevalue("apptainer")
-    return Oumi(launcher, once, cluster, framework("oumi", MODULES), scale.section(WORKLOAD, Work))
+    real = not request.config.stash[CREW].orders.why_absent("gpu.real")
+    return Oumi(launcher, once, cluster, framework("oumi", MODULES), Plan.of(scale), real)

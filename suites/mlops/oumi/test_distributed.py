@@ -1,4 +1,4 @@
-"""MLOPS-2.2: a fine-tuning by two processes on two machines, through ``oumi distributed``.
+"""MLOPS-2.2: a fine-tuning by two processes on two GPUs or two machines, through ``oumi distributed``.
 
 Upstream joins processes by NCCL alone. Where no GPU computes, gloo is put in its place by an extension of ours
 (payloads/gloo.py, named in OUMI_EXTRA_DEPS_FILE): what that shows is the way, and no figure of GPUs.
@@ -14,49 +14,57 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
-from ._oumi import Oumi
-from ._state import State, ends, falls, parse_state
+from ._oumi import PROCESSES, Oumi, Ran
+from ._records import left
+from ._state import ends, falls
 
 pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage")
 
-PROCESSES = 2
-
-
-def state_of(oumi: Oumi, folder: str, evidence: Evidence) -> State:
-    """What a training left, attached."""
-    ran = oumi.paired() if folder == "two" else oumi.trained()
-    text = oumi.read(ran.ended, f"{folder}/trainer_state.json")
-    evidence.attach(f"{folder}/trainer_state.json", text, "application/json")
-    return parse_state(text, f"{ran.ended.label}: {folder}/trainer_state.json")
+# What each process says when it has joined: NCCL's own words (2.2x, NCCL_DEBUG=INFO), or those of payloads/gloo.py.
+_NCCL = r"ncclCommInitRank\w* comm \S+ rank (\d+) nranks (\d+)\b.*Init COMPLETE"
+_GLOO = r"gloo in place of NCCL: rank (\d+) of (\d+)"
 
 
 @pytest.mark.check("OUM-10")
 def test_two_processes(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
-    """Two processes on two machines train one model, over gloo where no GPU computes, and take all its steps."""
-    ran, work = oumi.paired(), oumi.work
-    nodes = ran.ended.nodes
-    assert len(set(nodes)) == PROCESSES, f"{ran.ended.label}: ran on {', '.join(nodes)}; expected {PROCESSES} machines"
-    said = [
-        oumi.read(ran.ended, f"two-{number}/train.{kind}") for number in range(PROCESSES) for kind in ("out", "err")
-    ]
-    for number, text in enumerate(said):
-        evidence.attach(f"two-{number // 2}/train.{('out', 'err')[number % 2]}", text)
-    joined = sorted(re.findall(r"gloo in place of NCCL: rank (\d+) of (\d+)", "\n".join(said)))
+    """Two processes train one model, over NCCL where GPUs compute and over gloo elsewhere, and take all its steps."""
+    ran, work = oumi.paired(), oumi.plan.two
+    in_place(oumi, ran)
+    said = {
+        f"two-{number}/train.{kind}": oumi.read(ran.ended, f"two-{number}/train.{kind}")
+        for number in range(len(ran.ended.nodes))
+        for kind in ("out", "err")
+    }
+    for name, text in said.items():
+        evidence.attach(name, text)
+    kind, pattern = ("NCCL", _NCCL) if oumi.pair else ("gloo", _GLOO)
+    joined = sorted(set(re.findall(pattern, "\n".join(said.values()))))
     expected = [(str(rank), str(PROCESSES)) for rank in range(PROCESSES)]
-    assert joined == expected, f"{ran.ended.label}: ranks {joined} joined by gloo, expected {expected}"
-    state = state_of(oumi, "two", evidence)
-    assert state.global_step == work.steps, f"{ran.ended.label}: took {state.global_step} steps, expected {work.steps}"
-    assert state.train_batch_size * PROCESSES == work.batch, (
-        f"{ran.ended.label}: {state.train_batch_size} samples a step and process, expected {work.batch // PROCESSES}"
+    assert joined == expected, f"{ran.label}: ranks {joined} joined by {kind}, expected {expected}"
+    state = left(oumi, ran, "two", evidence)
+    assert state.global_step == work.steps, f"{ran.label}: took {state.global_step} steps, expected {work.steps}"
+    assert state.train_batch_size == work.share(PROCESSES), (
+        f"{ran.label}: {state.train_batch_size} samples a step and process, expected {work.share(PROCESSES)}"
     )
-    falls(state, ran.ended.label)
-    measure(scale.metric("oumi.two.seconds"), ran.steps["train"].seconds, "s", node=nodes[0], samples=work.steps)
+    falls(state, ran.label)
+    measure(scale.metric("oumi.two.seconds"), ran.steps["train"].seconds, "s", node=ran.ended.node, samples=work.steps)
 
 
 @pytest.mark.check("OUM-13")
 def test_same_loss(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
     """In the end the loss is that of one process alone, as nearly as the order of samples lets it be."""
-    one, two = (ends(state_of(oumi, folder, evidence).losses)[1] for folder in ("sft", "two"))
+    (alone, folder), together = oumi.reference(), oumi.paired()
+    one = ends(left(oumi, alone, folder, evidence).losses)[1]
+    two = ends(left(oumi, together, "two", evidence).losses)[1]
     evidence.attach("loss in the end", f"one process {one:.4f}, two {two:.4f}")
     apart = abs(two - one) / one
-    measure(scale.metric("oumi.two.loss.apart"), 100 * apart, "%", node=oumi.paired().ended.node, samples=2)
+    measure(scale.metric("oumi.two.loss.apart"), 100 * apart, "%", node=together.ended.node, samples=2)
+
+
+def in_place(oumi: Oumi, ran: Ran) -> None:
+    """Hold a job of two processes to two GPUs, or to two machines where there are none that compute."""
+    nodes, gpus = ran.ended.nodes, ran.ended.tres.get("gres/gpu", 0)
+    if oumi.pair:
+        assert gpus == PROCESSES, f"{ran.label}: the accounting has {gpus} GPUs for it, expected {PROCESSES}"
+        return
+    assert len(set(nodes)) == PROCESSES, f"{ran.label}: ran on {', '.join(nodes)}; expected {PROCESSES} machines"

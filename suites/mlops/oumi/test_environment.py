@@ -45,7 +45,7 @@ def test_configurations(oumi: Oumi, evidence: Evidence) -> None:
     ran = oumi.looked()
     oumi.attach(ran, evidence)
     said, where = json.loads(oumi.read(ran.ended, "schema.out")), ran.ended.label
-    for name in configurations(oumi.work, oumi.folder):
+    for name in configurations(oumi.plan, oumi.folder):
         assert name in said, f"{where}: {name} was not looked at"
         assert not said[name], f"{where}: {name}: {said[name][:300]}; expected nothing wrong"
     for name, (_, word) in broken(oumi.work, oumi.folder).items():

@@ -69,8 +69,11 @@ def test_files(oumi: Oumi, evidence: Evidence) -> None:
     ran = oumi.evaluated()
     for which in ("base", "tuned"):
         where, found = f"{ran.ended.label}: {which}", results(oumi, ran, which, evidence)
-        for task in (found.ai_how_answers, found.ai_how_perplexity):
-            assert task.samples == oumi.work.held_out, f"{where}: {task.samples} samples, expected {oumi.work.held_out}"
+        for task, wanted in (
+            (found.ai_how_answers, oumi.work.held_out),
+            (found.ai_how_perplexity, oumi.work.judged),
+        ):
+            assert task.samples == wanted, f"{where}: {task.samples} samples, expected {wanted}"
         text = oumi.read(ran.ended, f"{which}/generations.txt")
         evidence.attach(f"{which}/generations.txt", text)
         said = parse_generations(text)

@@ -11,7 +11,7 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import Slurm
 
-from ._launch import MEMORY, MINUTES, STEPS, WRONG, cancelled, refused, training
+from ._launch import MINUTES, STEPS, WRONG, cancelled, refused, training
 from ._oumi import Oumi
 from ._state import parse_state
 
@@ -87,7 +87,8 @@ def test_script(oumi: Oumi, slurm: Slurm, evidence: Evidence) -> None:
     assert not missing, f"{where(oumi, seen)}: oumi_job.sh has no line {missing[0]!r}"
     assert script[0] == "#!/bin/bash", f"{where(oumi, seen)}: oumi_job.sh begins with {script[0]!r}"
     gpus = int(job["resources"].get("accelerators", ":0").removeprefix(":"))
-    wanted = {"node": job["num_nodes"], "mem": MEMORY, "gres/gpu": gpus}
+    memory = int(job["resources"]["memory"].removesuffix("M"))
+    wanted = {"node": job["num_nodes"], "mem": memory, "gres/gpu": gpus}
     for name, amount in wanted.items():
         assert tres.get(name, 0) == amount, (
             f"{where(oumi, seen)}: the accounting has {name}={tres.get(name, 0)}, the configuration {amount}"

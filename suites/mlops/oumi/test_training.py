@@ -1,7 +1,7 @@
 """MLOPS-1.2: a supervised fine-tuning by Oumi on one machine, judged by what it left.
 
-On simulated GPUs and on none it is done by CPUs, with a tiny model: what that shows of the way from data to answers is
-no figure of a GPU.
+Where GPUs are simulated or none it is done by CPUs: what that shows of the way from data to answers is no figure of a
+GPU.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def test_generation(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measu
     ran = oumi.evaluated()
     text = oumi.read(ran.ended, "answers.jsonl")
     evidence.attach("answers.jsonl", text)
-    prompts = [json.loads(line) for line in oumi.read(ran.ended, "data/prompts.jsonl").splitlines()]
+    prompts = [json.loads(line) for line in oumi.read(ran.ended, f"{oumi.work.data_folder}/prompts.jsonl").splitlines()]
     answers = [json.loads(line)["messages"] for line in text.splitlines()]
     assert prompts, f"{ran.ended.label}: there are no prompts"
     assert len(answers) == len(prompts), f"{ran.ended.label}: {len(answers)} answers to {len(prompts)} prompts"
@@ -87,7 +87,8 @@ def test_generation(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measu
 
 @pytest.mark.check("OUM-26")
 def test_without_gpu(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
-    """Data, training, evaluation and answers: the whole way is gone on CPUs, and the model has learnt its task."""
+    """Data, training, evaluation, answers: the whole way is gone on CPUs by a tiny model, which has learnt its task."""
+    oumi = oumi.without_gpu()
     made, trained, judged = oumi.looked(), oumi.trained(), oumi.evaluated()
     for ran in (made, trained, judged):
         oumi.attach(ran, evidence)

@@ -1,15 +1,13 @@
 """One process alone, or those that torchrun started: how they meet, and where each computes."""
 
 import os
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
+from meeting import device, ending, meet
 from torch import distributed
 
 #: Seconds after which processes that wait for each other give up, unless told otherwise.
@@ -58,34 +56,18 @@ def _endpoint(host: str, port: str) -> str:
 
 @contextmanager
 def joined() -> Iterator[Me]:
-    """Join the others for the block, and end this process with it.
-
-    gloo was seen to wait for ever where two processes take their connections down at the same time, so that is left to
-    the kernel. The status is 0 only if the block came to its end.
-    """
-    me, status = _meet(), 1
-    try:
+    """Join the others for the block, and end this process with it."""
+    me = _meet()
+    with ending():
         yield me
         if not me.alone:
             distributed.barrier()
-        status = 0
-    except Exception:  # noqa: BLE001  the process ends here, and its status tells
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def _meet() -> Me:
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = torch.device("cpu")
-    if gpus:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
-        torch.cuda.set_device(device)
+    mine = device()
     if size > 1:
-        patience = timedelta(seconds=int(os.environ.get("AI_HOW_PATIENCE", PATIENCE)))
-        distributed.init_process_group("nccl" if gpus else "gloo", timeout=patience)
-    return Me(rank, size, device)
+        meet(mine, int(os.environ.get("AI_HOW_PATIENCE", PATIENCE)))
+    return Me(rank, size, mine)

@@ -28,6 +28,7 @@ from processes import Me, joined
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
+from watch import watch
 
 
 def arguments() -> argparse.Namespace:
@@ -201,11 +202,8 @@ def watched(me: Me, out: Path) -> subprocess.Popen[bytes] | None:
     """Have nvidia-smi write down twice a second what the GPU of this process does, where there is one."""
     if me.device.type != "cuda":
         return None
-    asked = "--query-gpu=uuid,utilization.gpu,memory.used"
     uuid = str(torch.cuda.get_device_properties(me.device).uuid).removeprefix("GPU-")
-    words = ["nvidia-smi", asked, "--format=csv,noheader,nounits", "--loop-ms=500", f"--id=GPU-{uuid}"]
-    with (out / f"gpu-{me.rank}.csv").open("wb") as file:
-        return subprocess.Popen(words, stdout=file)
+    return watch(out / f"gpu-{me.rank}.csv", f"GPU-{uuid}")
 
 
 def metrics(

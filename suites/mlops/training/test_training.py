@@ -8,6 +8,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
+from .._kernel import without_xid
 from .._lines import clean
 from .._metrics import falls, implausible
 from .._trainer import Trainer
@@ -105,9 +106,10 @@ def test_metrics(trainer: Trainer, scale: Scale, evidence: Evidence) -> None:
 
 @pytest.mark.check("TR1-08")
 def test_errors(trainer: Trainer, scale: Scale, evidence: Evidence) -> None:
-    """Neither the job's output nor its standard error tells of an error, or of a warning of CUDA."""
+    """Neither the job's output nor its standard error tells of an error or a warning of CUDA, nor the kernel of Xid."""
     found = trained(trainer, scale, evidence)
     clean(found.label, [("standard output", found.stdout), ("standard error", found.stderr)])
+    without_xid(trainer, found.ended, evidence)
 
 
 @pytest.mark.check("TR1-09")

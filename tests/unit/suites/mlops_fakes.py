@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytest_ai_how.data import DataSet, load_manifest
 from pytest_ai_how.launch import Ended
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.scales import Scale, load_scale
+from pytest_ai_how.transport import FakeTransport, Transport
 from suites.mlops._request import Request
 from suites.mlops._trained import Killed, Trained, Work
 from suites.mlops._trainer import Trainer
@@ -65,6 +67,8 @@ class FakeTrainer:
     real: bool = False
     cluster: Cluster = field(default_factory=lambda: fake_cluster({}))
     memory: tuple[int, ...] = ()
+    host: Transport | None = None
+    unreadable: str = ""
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -97,6 +101,25 @@ def digests(**by_node: str) -> Cluster:
     """Compute nodes that read these digests."""
     rules: dict[str, Rules] = {node: [("sha256sum", f"{found}  x\n")] for node, found in by_node.items()}
     return fake_cluster(rules)
+
+
+XID = "2026-11-27T04:00:01+00:00 node01 kernel: NVRM: Xid (PCI:0000:01:00): 79, pid=812, GPU has fallen off the bus."
+HEALTHY = "2026-11-27T04:00:01+00:00 node01 kernel: nvidia 0000:01:00.0: enabling device (0000 -> 0003)"
+
+
+def kernels(*seen: str, **by_node: str) -> Cluster:
+    """Compute nodes whose kernels say this of a window; the words that asked for it must have ``seen`` among them."""
+
+    def says(text: str) -> Rules:
+        pattern = re.compile(r".*".join(("journalctl", *map(re.escape, seen))), re.DOTALL)
+        return [(pattern, f"{text}\n")]
+
+    return fake_cluster({node: says(text) for node, text in by_node.items()})
+
+
+def host(text: str) -> Transport:
+    """This host, whose kernel says this."""
+    return FakeTransport("localhost", {re.compile("journalctl"): f"{text}\n"})
 
 
 def scale(name: str = "smoke") -> Scale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 from pytest_ai_how.config.loader import load_config
@@ -14,19 +14,28 @@ from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.shell import Result
+from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import Oumi, Ran, Step
-from suites.mlops.oumi._work import WORKLOAD, Work, broken, configurations
+from suites.mlops.oumi._work import Plan, broken, configurations
 
-WORK = load_scale("smoke").section(WORKLOAD, Work)
+PLAN = Plan.of(load_scale("smoke"))
+WORK = PLAN.sft
 FOLDER = "/mnt/shared/jobs/r1/oumi"
 WHEELS = Source.shipped().define("oumi").wheels
 LOSSES = [(5, 5.0), (10, 2.0), (40, 0.6), (75, 0.4), (80, 0.4)]
 
 
-def state(step: int = WORK.steps, losses: list[tuple[int, float]] | None = None, batch: int = WORK.batch) -> str:
+def state(
+    step: int = WORK.steps,
+    losses: list[tuple[int, float]] | None = None,
+    batch: int = WORK.batch,
+    runtime: float = 8.0,
+    judged: tuple[float, ...] = (),
+) -> str:
     """``trainer_state.json`` of transformers 5.16, as far as it is read."""
     log: list[dict[str, Any]] = [{"step": at, "loss": loss, "epoch": 1.0} for at, loss in losses or LOSSES]
-    log.append({"step": step, "train_runtime": 9.0})
+    log += [{"step": step, "eval_loss": loss, "eval_runtime": 1.0} for loss in judged]
+    log.append({"step": step, "train_runtime": runtime})
     found = {"epoch": 2.0, "global_step": step, "max_steps": step, "train_batch_size": batch, "log_history": log}
     return json.dumps(found)
 
@@ -41,7 +50,7 @@ def results(perplexity: float, exact: float) -> dict[str, Any]:
 
 def generations(*answers: str) -> str:
     """``generations.txt``."""
-    return "".join(f"### say {number}\n{answer}\n" for number, answer in enumerate(answers))
+    return "".join(f'### "say {number}"\n{answer}\n' for number, answer in enumerate(answers))
 
 
 def look(**changes: Any) -> str:
@@ -60,12 +69,25 @@ def look(**changes: Any) -> str:
 
 def schema(**changes: str) -> str:
     """What schema.py tells: nothing of ours, the mistake of each that is broken; ``_`` is ``-`` in changes."""
-    said = dict.fromkeys(configurations(WORK, FOLDER), "")
+    said = dict.fromkeys(configurations(PLAN, FOLDER), "")
     said |= {name: f"OumiConfigParsingError: {word}" for name, (_, word) in broken(WORK, FOLDER).items()}
     return json.dumps(said | {f"{name.replace('_', '-')}.yaml": text for name, text in changes.items()})
 
 
+def smi(uuid: str = "GPU-0", busy: int = 88, used: int = 4210) -> str:
+    """What nvidia-smi wrote down: while files were read, at work, and when all was done; the last line is cut off."""
+    told = [(0, 4), (busy, used), (busy, used), (0, 4)]
+    return "".join(f"{uuid}, {one}, {mib}, 81559\n" for one, mib in told) + f"{uuid}, 9"
+
+
+EXPORTED = {"r": PLAN.lora.rank, "lora_alpha": PLAN.lora.alpha, "peft_type": "LORA", "target_modules": ["q_proj"]}
 FILES: Mapping[str, str] = {
+    "train.gpus.csv": smi(),
+    "two-0/train.gpus.csv": smi(),
+    "two-1/train.gpus.csv": smi("GPU-1"),
+    "lora-0/train.gpus.csv": smi() + "\n" + smi("GPU-1"),
+    "lora/trainer_state.json": state(PLAN.lora.steps, judged=(1.2, 0.9)),
+    "lora/adapter_config.json": json.dumps(EXPORTED),
     "look.out": look(),
     "schema.out": schema(),
     "alone.json": json.dumps({"interfaces": ["lo"], "answers": {"192.0.2.1": "ENETUNREACH"}}),
@@ -83,14 +105,20 @@ FILES: Mapping[str, str] = {
         json.dumps({"messages": [{"role": "user", "content": "say a"}, {"role": "assistant", "content": "a"}]}) + "\n"
         for _ in range(3)
     ),
-    "data/prompts.jsonl": (json.dumps({"messages": [{"role": "user", "content": "say a"}]}) + "\n") * 3,
+    f"{WORK.data_folder}/prompts.jsonl": (json.dumps({"messages": [{"role": "user", "content": "say a"}]}) + "\n") * 3,
     "base/results.json": json.dumps(results(300.0, 0.0)),
     "tuned/results.json": json.dumps(results(1.5, 0.9)),
     "base/generations.txt": generations("x", "y", "z"),
     "tuned/generations.txt": generations("here is a", "here is b", "here is c"),
 }
+#: What two processes say when they joined over NCCL 2.27.
+NCCL = (
+    "node01:91:312 [{0}] NCCL INFO ncclCommInitRankConfig comm 0x55d0 rank {0} nranks 2 cudaDev {0} nvmlDev {0} "
+    "busId 6000 commId 0x9a - Init COMPLETE\n"
+)
 CHECKPOINT = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth")
 LISTED = {f"checkpoint-{step}/{name}": 10 for step in (40, 80) for name in CHECKPOINT}
+ADAPTER = {"adapter_model.safetensors": 10, "adapter_config.json": 10}
 LISTED |= dict.fromkeys(("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"), 10)
 
 
@@ -103,6 +131,7 @@ class FakeOumi(Oumi):
     seconds: float
     status: int
     nodes: tuple[str, ...]
+    tres: Mapping[str, int]
 
     @property
     def folder(self) -> str:
@@ -120,8 +149,18 @@ class FakeOumi(Oumi):
     def paired(self) -> Ran:
         return self._ran("two", "train", nodes=self.nodes)
 
+    def adapted(self) -> Ran:
+        return self._ran("lora", "train")
+
+    @property
+    def pair(self) -> bool:
+        return self.real and self.tres.get("gres/gpu") != 0
+
+    def one(self) -> Request:
+        return Request(2, 4096, 0, ("node01",), "gpu")
+
     def _ran(self, name: str, *steps: str, nodes: tuple[str, ...] = ("node01",)) -> Ran:
-        ended = Ended("7", f"oumi-{name}", "COMPLETED", 0, 0, nodes, 0, 0, 9, 9, "out", "err")
+        ended = Ended("7", f"oumi-{name}", "COMPLETED", 0, 0, nodes, 0, 0, 9, 9, "out", "err", self.tres)
         return Ran(ended, FOLDER, {step: Step(step, self.status, self.seconds, 600.0) for step in steps})
 
     def read(self, ended: Ended, name: str) -> str:
@@ -134,11 +173,14 @@ class FakeOumi(Oumi):
 
 def oumi(
     files: Mapping[str, str] | None = None,
+    *,
     listed: Mapping[str, int] | None = None,
     kept: Mapping[str, Any] | None = None,
     seconds: float = 9.0,
     status: int = 0,
     nodes: tuple[str, ...] = ("node01", "node02"),
+    real: bool = False,
+    tres: Mapping[str, int] = MappingProxyType({"gres/gpu": 2}),
 ) -> FakeOumi:
     """Jobs that are in order but for what is said."""
     config = load_config("local")
@@ -148,7 +190,8 @@ def oumi(
 
     def query(*argv: str, **_: Any) -> Result:
         if "-printf" in argv:
-            names = {**LISTED, **(listed or {})}
+            known = ADAPTER if argv[1].endswith("/lora") else LISTED
+            names = {**known, **(listed or {})}
             return Result(argv, 0, "".join(f"{name}\t{size}\n" for name, size in names.items()))
         which = argv[1].rpartition("/")[2]
         told = json.loads(found[f"{which}/results.json"]) | (kept or {})
@@ -156,9 +199,14 @@ def oumi(
 
     cluster = cast("Any", SimpleNamespace(config=own, controller=SimpleNamespace(name="controller")))
     made = FakeOumi(
-        cast("Any", SimpleNamespace(query=query)), cast("Any", None), cluster, Runtime("python3", "/oumi.sif"), WORK
+        cast("Any", SimpleNamespace(query=query)),
+        cast("Any", None),
+        cluster,
+        Runtime("python3", "/oumi.sif"),
+        PLAN,
+        real,
     )
-    changes = {"files": found, "seconds": seconds, "status": status, "nodes": nodes}
+    changes = {"files": found, "seconds": seconds, "status": status, "nodes": nodes, "tres": tres}
     for name, value in changes.items():
         object.__setattr__(made, name, value)
     return made

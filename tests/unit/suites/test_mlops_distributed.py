@@ -17,7 +17,7 @@ from suites.mlops._trainer import Trainer
 from suites.mlops.distributed import test_distributed as checks
 from suites.mlops.distributed._judged import in_place
 from suites.mlops.distributed._run import Runs
-from tests.unit.suites.mlops_fakes import DATA, Edit, FakeTrainer, ended, left, scale
+from tests.unit.suites.mlops_fakes import DATA, HEALTHY, XID, Edit, FakeTrainer, ended, kernels, left, scale
 from tests.unit.suites.task042_fakes import fake_slurm, new_measure
 
 ONE_NODE = Request(1, 1024, 2, ("node01",), "gpu")
@@ -122,13 +122,13 @@ def test_a_network_that_has_learnt_little(evidence: Evidence) -> None:
 @pytest.mark.seen_to_fail("TR2-06")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     def run(second: str, size: str = "full") -> None:
-        found = ddp(gpus={0: "GPU-0, 91, 4210\n", 1: second})
+        found = ddp(gpus={0: "GPU-0, 91, 4210, 81559\n", 1: second})
         checks.test_utilisation(replace(runs(evidence, {"ddp": found}), scale=scale(size)), evidence, new_measure())
 
-    run("GPU-1, 88, 4210\n")
+    run("GPU-1, 88, 4210, 81559\n")
     with pytest.raises(LimitExceeded, match=r"^node01: distributed\.gpu\.utilisation\.full is 30 %, exp"):
-        run("GPU-1, 30, 4210\n")
-    run("GPU-1, 30, 4210\n", "smoke")  # too small a network to keep a GPU busy: recorded
+        run("GPU-1, 30, 4210, 81559\n")
+    run("GPU-1, 30, 4210, 81559\n", "smoke")  # too small a network to keep a GPU busy: recorded
     with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 1"):
         run("")
 
@@ -288,6 +288,13 @@ def test_output_that_tells_of_a_broken_connection(line: str, evidence: Evidence)
     checks.test_errors(runs(evidence))
     with pytest.raises(AssertionError, match=r"job 9 \(ddp-mnist\): standard error has 1 bad lines, first '"):
         checks.test_errors(runs(evidence, {"ddp-mnist": mnist(stderr=f"INFO: x\n{line}\n")}))
+
+
+@pytest.mark.seen_to_fail("TR2-10")
+def test_a_kernel_that_tells_of_an_error_of_a_gpu(evidence: Evidence) -> None:
+    checks.test_errors(runs(evidence, real=True, cluster=kernels(node01=HEALTHY, node02=HEALTHY)))
+    with pytest.raises(AssertionError, match=r"^node02: while node01,node02: job 9 \(ddp-mnist\) ran, its kernel told"):
+        checks.test_errors(runs(evidence, real=True, cluster=kernels(node01=HEALTHY, node02=XID)))
 
 
 @pytest.mark.seen_to_fail("TR2-11")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
+from suites.mlops._gpus import Sample, by_gpu
+from suites.mlops.oumi._oumi import WATCH, WATCHED
 from suites.mlops.oumi._work import as_yaml, broken, configurations
 from suites.mlops.oumi.payloads import measures
 
-from .oumi_fakes import FOLDER, WORK
+from .oumi_fakes import FOLDER, PLAN, WORK
 
 PAYLOADS = Path(measures.__file__).parent
 
@@ -47,7 +55,9 @@ def run_steps(folder: Path, *scripts: str) -> tuple[subprocess.CompletedProcess[
         for n, script in enumerate(scripts)
     ]
     (folder / "steps.json").write_text(json.dumps(steps))
-    argv = [sys.executable, str(PAYLOADS / "steps.py"), "steps.json", "record.json"]
+    for program in (PAYLOADS / "steps.py", WATCH):
+        shutil.copy(program, folder)
+    argv = [sys.executable, "steps.py", "steps.json", "record.json"]
     ran = subprocess.run(argv, cwd=folder, check=False, capture_output=True, text=True)
     return ran, json.loads((folder / "record.json").read_text())
 
@@ -69,7 +79,7 @@ def test_a_step_that_a_signal_ends_fails_the_job(tmp_path: Path) -> None:
 
 
 def test_each_broken_configuration_is_a_sound_one_with_one_mistake() -> None:
-    sound = configurations(WORK, FOLDER)
+    sound = configurations(PLAN, FOLDER)
     for name, (config, word) in broken(WORK, FOLDER).items():
         assert config not in sound.values()
         assert word in as_yaml(config) or word in ("model_name", "run"), name
@@ -77,7 +87,116 @@ def test_each_broken_configuration_is_a_sound_one_with_one_mistake() -> None:
 
 
 def test_two_processes_share_the_batch() -> None:
-    one, two = (configurations(WORK, FOLDER)[name]["training"] for name in ("train.yaml", "train-two.yaml"))
+    one, two = (configurations(PLAN, FOLDER)[name]["training"] for name in ("train.yaml", "train-two.yaml"))
     assert one["per_device_train_batch_size"] == 2 * two["per_device_train_batch_size"] == WORK.batch
     assert {key for key in one if one[key] != two[key]} == {"per_device_train_batch_size", "output_dir"}
     assert two.keys() - one.keys() == {"trainer_kwargs"}
+
+
+# What GPUs do meanwhile
+
+SMI = """#!/bin/sh
+printf '%s\\n' "$*" >smi.args
+while :; do printf 'GPU-0, 91, 4210, 81559\\n'; sleep 0.05; done
+"""
+
+
+def test_gpus_are_watched_for_the_time_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/nvidia-smi"
+    program.write_text(SMI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    ran, record = run_steps(tmp_path, "import time; time.sleep(0.5)")
+    assert (ran.returncode, len(record)) == (0, 1)
+    assert by_gpu([(tmp_path / "s0.gpus.csv").read_text()])["GPU-0"][0] == Sample("GPU-0", 91.0, 4210, 81559)
+    assert (tmp_path / "smi.args").read_text().split()[-2:] == ["--loop-ms=500", "--id=0,1"]
+    assert WATCHED.format("s0") == "s0.gpus.csv"
+    assert not marked(str(program)), "whatever watches ends with the step"
+
+
+def marked(words: str) -> list[str]:
+    """The processes of this machine that have ``words`` among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if words.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+# What is made of published files
+
+
+@pytest.fixture
+def prepare() -> Any:
+    return SimpleNamespace(**runpy.run_path(str(PAYLOADS / "prepare.py")))
+
+
+def rows(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_follows_is_held_out(tmp_path: Path, prepare: Any) -> None:
+    known = [
+        {"instruction": f"say {n}", "input": "loudly" if n % 2 else "", "output": f"{n}" if n else " "}
+        for n in range(9)
+    ]
+    (tmp_path / "alpaca_data_cleaned.json").write_text(json.dumps(known))
+    assert prepare.data(str(tmp_path), str(tmp_path / "out"), "alpaca-cleaned", "4", "3") == {"train": 4, "held_out": 3}
+    train, held, prompts = (rows(tmp_path / f"out/{name}.jsonl") for name in ("train", "held-out", "prompts"))
+    assert [one["messages"][1]["content"] for one in train + held] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [one["messages"][0]["content"] for one in train[:2]] == ["say 1\n\nloudly", "say 2"]
+    assert [one["messages"] for one in prompts] == [one["messages"][:1] for one in held]
+    with pytest.raises(SystemExit, match=r"has 8 samples, expected 7 and 3 to be held out"):
+        prepare.data(str(tmp_path), str(tmp_path / "out"), "alpaca-cleaned", "7", "3")
+
+
+def test_conversations_of_more_than_two_turns_are_left_out(
+    tmp_path: Path, prepare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*roles: str) -> dict[str, Any]:
+        return {"messages": [{"role": role, "content": f"{role} {len(roles)}"} for role in roles]}
+
+    table = [told("system", "user", "assistant"), *[told("user", "assistant")] * 4, told("user", "assistant", "user")]
+    parquet = SimpleNamespace(read_table=lambda path, columns: SimpleNamespace(to_pylist=lambda: table))
+    monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace(parquet=parquet))
+    prepare.data("/x", str(tmp_path), "no-robots", "1", "3")
+    (only,) = rows(tmp_path / "train.jsonl")
+    assert [one["content"] for one in only["messages"]] == ["user 2", "assistant 2"]
+
+
+def test_passages_and_lines_of_wikitext(tmp_path: Path, prepare: Any) -> None:
+    passage = " " + " ".join(f"w{n}" for n in range(60)) + " \n"
+    with zipfile.ZipFile(tmp_path / "wikitext-2-raw-v1.zip", "w") as archive:
+        archive.writestr("wikitext-2-raw/wiki.train.raw", (" \n = A title = \n" + passage) * 5)
+        archive.writestr("wikitext-2-raw/wiki.test.raw", " \n = A title = \n" + passage)
+    prepare.data(str(tmp_path), str(tmp_path / "out"), "wikitext-2", "2", "3")
+    first = rows(tmp_path / "out/train.jsonl")[0]["messages"]
+    assert "".join(one["content"] for one in first) == passage
+    assert prepare.texts(str(tmp_path), str(tmp_path / "texts.jsonl"), "2") == {"lines": 2}
+    assert rows(tmp_path / "texts.jsonl") == [{"lines": [" \n", " = A title = \n"]}]
+
+
+@pytest.mark.parametrize(
+    ("known", "ends", "template"),
+    [({"<|im_end|>": 2}, "<|im_end|>", "ChatML"), ({}, "<|endoftext|>", "message['content']")],
+)
+def test_a_model_gets_a_template_for_conversations(
+    tmp_path: Path, prepare: Any, monkeypatch: pytest.MonkeyPatch, known: dict[str, int], ends: str, template: str
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text(name)
+    saved: list[Path] = []
+    tokenizer = SimpleNamespace(eos_token="<|endoftext|>", get_vocab=lambda: known, save_pretrained=saved.append)
+    auto = SimpleNamespace(from_pretrained=lambda source: tokenizer)
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=auto))
+    monkeypatch.setitem(sys.modules, "tiny", SimpleNamespace(TEMPLATE="ChatML"))
+    prepare.model(str(tmp_path), str(tmp_path / "model"))
+    assert (tokenizer.padding_side, tokenizer.pad_token, tokenizer.eos_token) == ("left", "<|endoftext|>", ends)
+    assert template in tokenizer.chat_template
+    assert saved == [tmp_path / "model"]
+    assert (tmp_path / "model/model.safetensors").read_text() == "model.safetensors"

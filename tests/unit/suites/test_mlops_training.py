@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pytest_ai_how.errors import FactError
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
 from suites.mlops._trained import Killed, Trained
 from suites.mlops.training import test_training as checks
 from tests.fakes import fake_cluster
-from tests.unit.suites.mlops_fakes import Edit, digests, ended, left, looked, scale, trainer
+from tests.unit.suites.mlops_fakes import (
+    HEALTHY,
+    XID,
+    Edit,
+    digests,
+    ended,
+    host,
+    kernels,
+    left,
+    looked,
+    scale,
+    trainer,
+)
 from tests.unit.suites.task042_fakes import new_measure
 
 DIGITS = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -171,15 +185,52 @@ def test_output_that_tells_of_an_error(line: str, evidence: Evidence) -> None:
             judge(checks.test_errors, left(**{stream: f"epoch 1: loss 0.5\n{line}\n"}), evidence)
 
 
+@pytest.mark.seen_to_fail("TR1-08")
+def test_a_kernel_that_tells_of_an_error_of_a_gpu(evidence: Evidence) -> None:
+    def run(**values: Any) -> None:
+        checks.test_errors(trainer(**{"real": True} | values), scale(), evidence)
+
+    # The job ran from …001 to …091; accounts have whole seconds, and a kernel may tell a moment later.
+    window = ("1795449001", "1795449092")
+    run(cluster=kernels(*window, node01=HEALTHY))
+    xid = (
+        r"while node01: job 2 \(train\) ran, its kernel told of 1 errors of GPUs, first: '.*Xid \(PCI:0000:01:00\): 79"
+    )
+    with pytest.raises(AssertionError, match=rf"^node01: {xid}.*'; expected none; do: look the number up"):
+        run(cluster=kernels(*window, node01=f"{HEALTHY}\n{XID}", node02=HEALTHY))
+    run(cluster=kernels(node01=HEALTHY, node02=XID))  # the job was not there
+    run(real=False, cluster=kernels(node01=XID))
+
+
+@pytest.mark.seen_to_fail("TR1-08")
+def test_machines_that_share_this_hosts_kernel(evidence: Evidence) -> None:
+    checks.test_errors(trainer(real=True, host=host(HEALTHY)), scale(), evidence)
+    with pytest.raises(
+        AssertionError, match=r"^localhost: while node01: job 2 \(train\) ran, its kernel told of 1 err"
+    ):
+        checks.test_errors(trainer(real=True, host=host(XID)), scale(), evidence)
+
+
+def test_a_log_that_cannot_be_read_is_no_log_without_errors(evidence: Evidence) -> None:
+    refused = Result((), 1, "", "sudo: a password is required\n")
+    cluster = fake_cluster({"node01": [(re.compile("journalctl"), refused)]})
+    with pytest.raises(FactError, match=r"^node01: the kernel's log is not known: .*: sudo: a password is required"):
+        checks.test_errors(trainer(real=True, cluster=cluster), scale(), evidence)
+    checks.test_errors(trainer(real=True, cluster=cluster, unreadable="not root, no sudo"), scale(), evidence)
+    assert "kernels' logs: not read" in [one.name for one in evidence.items]
+
+
 @pytest.mark.seen_to_fail("TR1-09")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     def run(text: str, size: str = "full") -> None:
         checks.test_utilisation(trainer({"train": left(gpus={0: text})}), scale(size), evidence, new_measure())
 
-    run("GPU-6f, 91, 4210\nGPU-6f, 88, 4210\nGPU-6f, 12, 42")
+    run("GPU-6f, 91, 4210, 81559\nGPU-6f, 88, 4210, 81559\nGPU-6f, 12, 42, 81559")
     with pytest.raises(LimitExceeded, match=r"^node01: training\.gpu\.utilisation\.full is 12 %, expecte"):
-        run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n")
-    run("GPU-6f, 91, 4210\nGPU-6f, 12, 4210\nGPU-6f, 3, 4210\n", "smoke")  # too small a network: recorded
+        run("GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n")
+    run(
+        "GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n", "smoke"
+    )  # too small a network: recorded
     for text in ("", "GPU-6f, [N/A], 4210\n"):
         with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 0 after the first epoch"):
             run(text)

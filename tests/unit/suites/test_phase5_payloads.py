@@ -162,7 +162,8 @@ def test_exchange_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
 def test_processes_find_each_other_by_what_slurm_says(
     monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str], address: str, port: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch", MagicMock())
+    for name in ("torch", "meeting"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
     from_slurm = runpy.run_path(str(PROGRAMS / "distributed/processes.py"))["from_slurm"]
     step = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
     told = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}

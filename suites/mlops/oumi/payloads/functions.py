@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def answers(inference_engine: BaseInferenceEngine, held_out: str, folder: str) -
     pairs = list(zip(said, wanted, strict=True))
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    told = [f"### {row[0]['content']}\n{text}\n" for row, text in zip(rows[:PROMPTS], said, strict=False)]
+    told = [f"### {json.dumps(row[0]['content'])}\n{text}\n" for row, text in zip(rows[:PROMPTS], said, strict=False)]
     (place / "generations.txt").write_text("".join(told), encoding="utf-8")
     found = {
         "samples": len(rows),
@@ -47,23 +48,39 @@ def answers(inference_engine: BaseInferenceEngine, held_out: str, folder: str) -
     return record(place, "ai_how_answers", found)
 
 
+def pieces(row: dict[str, Any], tokenizer: Any, longest: int) -> Iterator[tuple[torch.Tensor, int]]:
+    """The tokens of a row, as the model gets them, and at which one it begins to be judged.
+
+    A conversation is one piece, judged by its answer. Lines of a text are cut into the longest pieces that there can
+    be; of each the first token is given.
+    """
+    if "lines" in row:
+        whole = tokenizer("".join(row["lines"]), return_tensors="pt")["input_ids"]
+        yield from ((piece, 1) for piece in whole.split(longest, dim=1) if piece.shape[1] > 1)
+        return
+    messages = row["messages"]
+    asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer(asked + messages[1]["content"] + tokenizer.eos_token, return_tensors="pt")["input_ids"]
+    yield whole, len(tokenizer(asked)["input_ids"])
+
+
 @register_evaluation_function("ai_how_perplexity")
 def perplexity(config: EvaluationConfig, held_out: str, folder: str) -> dict[str, Any]:
-    """The perplexity of what is held out: of the tokens of each answer, given what was asked."""
-    name = str(config.model.model_name)
+    """The perplexity of what is held out: of each answer, given what was asked, or of a text."""
+    name, longest = str(config.model.model_name), int(config.model.model_max_length or 512)
     tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
-    loss, tokens, texts = 0.0, 0, Path(held_out).read_text(encoding="utf-8").splitlines()
-    for line in texts:
-        messages = json.loads(line)["messages"]
-        asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
-        whole = tokenizer(asked + messages[1]["content"] + tokenizer.eos_token, return_tensors="pt")["input_ids"]
-        begins = len(tokenizer(asked)["input_ids"])
-        labels = whole.clone()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval().to(device)
+    rows = [json.loads(line) for line in Path(held_out).read_text(encoding="utf-8").splitlines()]
+    loss, tokens = 0.0, 0
+    for whole, begins in (piece for row in rows for piece in pieces(row, tokenizer, longest)):
+        given = whole.to(device)
+        labels = given.clone()
         labels[:, :begins] = -100
         with torch.no_grad():
-            mean = model(input_ids=whole, labels=labels).loss.item()
+            mean = model(input_ids=given, labels=labels).loss.item()
         count = whole.shape[1] - begins
         loss, tokens = loss + mean * count, tokens + count
-    found = {"samples": len(texts), "tokens": tokens, "perplexity": math.exp(loss / tokens)}
+    samples = sum(len(row["lines"]) if "lines" in row else 1 for row in rows)
+    found = {"samples": samples, "tokens": tokens, "perplexity": math.exp(loss / tokens)}
     return record(Path(folder), "ai_how_perplexity", found)

@@ -3,27 +3,37 @@
     steps.py STEPS RECORD
 
 ``STEPS`` is a JSON list of objects with ``name``, ``argv`` and ``env``. What a step says goes into ``<name>.out`` and
-``<name>.err`` in the folder that the job runs in. ``RECORD`` is written anew after each step; the first that fails ends
-the job with its status, and the last lines that it said. ``peak`` is the most memory that one process had, in MiB.
+``<name>.err`` in the folder that the job runs in; what its GPUs did meanwhile, where the job has some, into
+``<name>.gpus.csv``. ``RECORD`` is written anew after each step; the first that fails ends the job with its status, and
+the last lines that it said. ``peak`` is the most memory that one process had, in MiB.
 """
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from watch import watch
+
 LAST = 15
+#: The GPUs that the job was given; who starts it says so (Slurm, or our own launcher).
+GPUS = os.environ.get("CUDA_VISIBLE_DEVICES", "") if shutil.which("nvidia-smi") else ""
 
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
     """Run one step and tell how it went."""
     name, began = step["name"], time.time()
+    watched = watch(Path(f"{name}.gpus.csv"), GPUS) if GPUS else None
     streams = [os.open(f"{name}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) for kind in ("out", "err")]
     moves = [(os.POSIX_SPAWN_DUP2, stream, number) for number, stream in enumerate(streams, 1)]
     pid = os.posix_spawnp(step["argv"][0], step["argv"], os.environ | step["env"], file_actions=moves)
     _, ended, usage = os.wait4(pid, 0)
+    if watched:
+        watched.kill()
+        watched.wait()
     for stream in streams:
         os.close(stream)
     status = os.waitstatus_to_exitcode(ended)

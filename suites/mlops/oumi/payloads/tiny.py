@@ -1,6 +1,6 @@
 """Make a tiny Llama with a tokenizer of its own, and a task that it can learn, out of nothing but a seed.
 
-    tiny.py FOLDER SAMPLES HELD_OUT
+    tiny.py MODEL DATA SAMPLES HELD_OUT
 
 The task is to say a word again, however it was asked for: "say disk slowly" is answered by "here is disk". Pairs of
 word and manner that are held out are none of those that are trained on; each word and each manner is. The last line of
@@ -66,15 +66,15 @@ def tokenizer_of(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def main(folder: Path, samples: int, held_out: int) -> None:
-    """Write ``model/``, ``train.jsonl``, ``held-out.jsonl`` and ``prompts.jsonl`` into ``folder``."""
+def main(place: Path, folder: Path, samples: int, held_out: int) -> None:
+    """Write the model into ``place``; ``train.jsonl``, ``held-out.jsonl`` and ``prompts.jsonl`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     train, held = split(samples, held_out)
     for name, rows in (("train", train), ("held-out", held), ("prompts", [_prompt(row) for row in held[:3]])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     texts = [message["content"] for row in train for message in row["messages"]]
     tokenizer = tokenizer_of([*texts, "user", "assistant", "system"])
-    tokenizer.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(place)
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -92,7 +92,7 @@ def main(folder: Path, samples: int, held_out: int) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    model.save_pretrained(folder / "model")
+    model.save_pretrained(place)
     sizes = {"parameters": sum(one.numel() for one in model.parameters()), "train": len(train), "held_out": len(held)}
     print(json.dumps(sizes))
 
@@ -102,4 +102,4 @@ def _prompt(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

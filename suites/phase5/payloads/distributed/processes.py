@@ -11,14 +11,12 @@ what Slurm says. The backend is NCCL where a process sees a GPU, and gloo elsewh
 import json
 import os
 import re
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import torch
+from meeting import device, ending, meet
 from torch import distributed
 
 #: Seconds after which processes that wait for each other give up.
@@ -45,35 +43,19 @@ def from_slurm(slurm: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def together() -> Iterator[torch.device]:
-    """Join the other processes for the block, which yields the device to compute on, and end the process with it.
-
-    gloo of PyTorch 2.6 was seen to wait for ever where two processes take their connections down at the same time, so
-    that is left to the kernel.
-    """
+    """Join the other processes for the block, which yields the device to compute on, and end the process with it."""
     for name, value in from_slurm(dict(os.environ)).items():
         os.environ.setdefault(name, value)
     # Debian's PyTorch is built without libuv, and others do without it.
     os.environ.setdefault("USE_LIBUV", "0")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() and distributed.is_nccl_available() else 0
-    device = torch.device("cpu")
-    if gpus:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % gpus)
-        torch.cuda.set_device(device)
     torch.set_num_threads(1)
-    distributed.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(seconds=PATIENCE))
-    status = 1
-    try:
-        yield device
+    mine = device()
+    meet(mine, PATIENCE)
+    with ending():
+        yield mine
         distributed.barrier()
-        if gpus:
+        if mine.type == "cuda":
             distributed.destroy_process_group()
-        status = 0
-    except Exception:  # noqa: BLE001  the process ends here, and its status tells
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def settle(device: torch.device) -> None:

@@ -1,0 +1,58 @@
+"""What kernels tell of GPUs while a job runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pytest_ai_how.facts import Fact
+from pytest_ai_how.launch import Ended
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.shell import Result
+
+from ..phase1._facts import as_root, lines
+from ..phase1._gpus import xids
+from ._trainer import Trainer
+
+# The journal keeps what has left the kernel's own buffer; where nobody keeps one, that buffer is all there is. That
+# nothing was said in the window is no reason to look elsewhere.
+_WINDOW = (
+    'if [ -n "$(journalctl --quiet --dmesg --boot --lines=1 2>/dev/null)" ]; then '
+    'exec journalctl --quiet --no-pager --dmesg --output=short-iso --since="@$1" --until="@$2"; else '
+    'exec dmesg --time-format=iso --since="$(date -d "@$1" "+%F %T")" --until="$(date -d "@$2" "+%F %T")"; fi'
+)
+
+
+def log(since: float, until: float) -> Fact[tuple[str, ...]]:
+    """What a machine's kernel said between two points in Unix time."""
+    seconds = (str(math.floor(since)), str(math.ceil(until)))
+    return Fact("the kernel's log", as_root("sh", "-c", _WINDOW, "sh", *seconds), lines)
+
+
+def without_xid(trainer: Trainer, ended: Ended, evidence: Evidence) -> None:
+    """Hold the kernels of a job's machines to having told of no error of a GPU while it ran.
+
+    Simulated GPUs have no driver that could tell. Where we may not read such logs, that is attached in their place.
+    """
+    if not trainer.real:
+        return
+    if trainer.unreadable:
+        evidence.attach("kernels' logs: not read", trainer.unreadable)
+        return
+    window = log(ended.started, ended.ended + 1)  # what a job dies of may be told a moment later
+    for told in _told(trainer, ended, window.argv):
+        evidence.result(told)
+        found = xids(window.of(told))
+        assert not found, (
+            f"{told.node}: while {ended.label} ran, its kernel told of {len(found)} errors of GPUs, first: "
+            f"{found[0].strip()!r}; expected none; do: look the number up among NVIDIA's Xid errors"
+        )
+
+
+def _told(trainer: Trainer, ended: Ended, argv: tuple[str, ...]) -> Iterator[Result]:
+    """What each kernel that the job ran on says: those of its machines, or this host's, which they share."""
+    if trainer.host is not None:
+        yield trainer.host.execute(argv, timeout=30.0)
+        return
+    for name in ended.nodes:
+        yield trainer.cluster[name].run(*argv, check=False)

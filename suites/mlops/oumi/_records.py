@@ -1,0 +1,67 @@
+"""What the records of a training say of its memory, its speed, and the GPUs that it had."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pytest_ai_how.report.evidence import Evidence
+
+from .._gpus import Sample, at_work, by_gpu
+from ._oumi import WATCHED, Oumi, Ran
+from ._state import State, parse_state
+
+#: How PyTorch 2.13, CUDA, the kernel and Slurm say that memory ran out.
+_STARVED = re.compile(r"OutOfMemoryError|[Oo]ut of memory|out_of_memory|oom[-_]kill|\bOOM\b")
+#: The share of its step that a training's own count of seconds may be longer: clocks of two processes.
+_CLOCKS = 1.02
+
+
+def starved(text: str) -> tuple[str, ...]:
+    r"""The lines that tell of memory that ran out.
+
+    >>> starved("loss 0.5\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n")
+    ('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB',)
+    """
+    return tuple(line for line in text.splitlines() if _STARVED.search(line))
+
+
+def watched(
+    oumi: Oumi, ran: Ran, steps: Sequence[str], count: int, evidence: Evidence
+) -> Mapping[str, tuple[Sample, ...]]:
+    """What nvidia-smi wrote down during ``steps``, by GPU; held to ``count`` of them, each of which was at work."""
+    texts = [oumi.read(ran.ended, WATCHED.format(step)) for step in steps]
+    for step, text in zip(steps, texts, strict=True):
+        evidence.attach(WATCHED.format(step), text or "nothing was written")
+    found = by_gpu(texts)
+    assert len(found) == count, (
+        f"{ran.label}: nvidia-smi told of {len(found)} GPUs ({', '.join(found) or 'none'}) while it trained, expected "
+        f"{count}"
+    )
+    for uuid, seen in found.items():
+        assert at_work(seen), (
+            f"{ran.label}: {uuid} was never busy in {len(seen)} samples; expected that the training uses it; do: see "
+            "that the image has PyTorch for GPUs (oumi-cuda under containers.images)"
+        )
+    return found
+
+
+def left(oumi: Oumi, ran: Ran, folder: str, evidence: Evidence) -> State:
+    """``trainer_state.json`` of a training, attached."""
+    text = oumi.read(ran.ended, f"{folder}/trainer_state.json")
+    evidence.attach(f"{folder}/trainer_state.json", text, "application/json")
+    return parse_state(text, f"{ran.label}: {folder}/trainer_state.json")
+
+
+def rate(oumi: Oumi, ran: Ran, folder: str, processes: int, evidence: Evidence) -> float:
+    """Samples a second of a training of two processes' work by ``processes``, held to having done all of it."""
+    state, work = left(oumi, ran, folder, evidence), oumi.plan.two
+    assert state.global_step == work.steps, f"{ran.label}: took {state.global_step} steps, expected {work.steps}"
+    assert state.train_batch_size == work.share(processes), (
+        f"{ran.label}: each process took {state.train_batch_size} samples at once, expected {work.share(processes)}"
+    )
+    seconds, (step,) = state.runtime, ran.steps.values()
+    assert 0 < seconds <= _CLOCKS * step.seconds, (
+        f"{ran.label}: says that it trained for {seconds:.1f} s, in a step of {step.seconds:.1f} s"
+    )
+    return work.samples * work.epochs / seconds

@@ -1,0 +1,204 @@
+"""Oumi's jobs: what they are made of, what they ask for, and what is said before any of them is started."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.data import Cache, load_manifest
+from pytest_ai_how.errors import StepBlocked, StepFailed
+from pytest_ai_how.launch.runtime import Runtime
+from pytest_ai_how.launch.shared import Once
+from pytest_ai_how.launch.slurm import SlurmLauncher
+from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.scales import load_scale
+from pytest_ai_how.shell import Result
+from suites.mlops._request import Request
+from suites.mlops.oumi._oumi import WATCH, Oumi
+from suites.mlops.oumi._work import TINY, Plan, configurations
+from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
+from tests.unit.suites.task043_fakes import transport
+
+RUNTIME = Runtime("python3", "/oumi.sif")
+MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
+FOLDER = "/mnt/shared/jobs/r1/oumi"
+FULL, SMOKE = (Plan.of(load_scale(name)) for name in ("full", "smoke"))
+
+
+@pytest.fixture
+def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = Lease.acquire("plug", "r1")
+    yield found
+    found.release()
+
+
+def made(lease: Lease, plan: Plan = SMOKE, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:
+    quiet: Rules = [*first, ("tee", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
+    slurm = fake_slurm(jobs, first=quiet)
+    found = slurm.cluster.config
+    containers = found.containers.model_copy(update={"images": ("base", "oumi")})
+    cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
+    return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
+
+
+def calls(oumi: Oumi, program: str) -> list[tuple[tuple[str, ...], str]]:
+    """How a program was called on the controller, and with what input."""
+    found = transport(oumi.cluster, "controller").calls
+    return [(call.argv, call.input.decode(errors="replace")) for call in found if call.argv[0] == program]
+
+
+# What is not in the cache
+
+
+def test_what_the_cache_lacks_is_said_by_file_before_any_job(lease: Lease) -> None:
+    oumi = made(lease, FULL, real=True)
+    with pytest.raises(StepFailed) as caught:
+        oumi.looked()
+    said = str(caught.value)
+    assert "smollm-135m/model.safetensors: is not there; smollm-135m/tokenizer.json: is not there" in said
+    assert "no-robots/train.parquet: has no digest yet" in said
+    assert "do: pytest-ai-how cache fill smollm-135m no-robots alpaca-cleaned gpt2 wikitext-2; or --scale=smoke" in said
+    with pytest.raises(
+        StepBlocked, match=r"^blocked: step 'oumi-sets' failed: .*smollm-135m/config\.json: is not there"
+    ):
+        oumi.trained()
+    assert calls(oumi, "sbatch") == calls(oumi, "tee") == []
+
+
+def test_a_file_that_is_another_is_named_with_the_one_set_to_fill(lease: Lease, tmp_path: Path) -> None:
+    plan = Plan(FULL.sft.model_copy(update={"texts": TINY, "data": TINY}), SMOKE.two, SMOKE.lora, SMOKE.launch)
+    for file in load_manifest()["smollm-135m"].downloads:
+        path = Cache().path("smollm-135m", file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    with pytest.raises(
+        StepFailed, match=r"smollm-135m/config\.json: has 1 bytes, expected 724; (.|\n)*fill smollm-135m;"
+    ):
+        made(lease, plan).looked()
+
+
+def test_what_is_in_the_cache_is_put_where_jobs_see_it(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cache, "faults", lambda *_: ())
+    monkeypatch.setattr(Cache, "read", lambda _, name, file: f"{name}/{file.name}".encode())
+    looked = made(lease, FULL, FakeJob("oumi-look", 3, workdir=FOLDER), first=[("cat", "[]")], real=True)
+    looked.looked()
+    copied = {argv[-1]: text for argv, text in calls(looked, "tee") if "/data-" in argv[-1]}
+    assert copied["/mnt/shared/jobs/r1/data-smollm-135m/tokenizer.json.new"] == "smollm-135m/tokenizer.json"
+    assert len(copied) == sum(len(load_manifest()[name].files) for name in FULL.sets) == 14
+    (listed,) = [text for argv, text in calls(looked, "tee") if argv[-1].endswith("look.steps.json")]
+    steps = {one["name"]: one["argv"] for one in json.loads(listed)}
+    source = "/mnt/shared/jobs/r1/data-smollm-135m"
+    assert steps["model-smollm-135m"] == ["python3", "prepare.py", "model", source, "models/smollm-135m"]
+    assert {"data-no-robots-1000-100", "data-no-robots-5000-100", "model-gpt2", "texts", "look", "schema"} < set(steps)
+
+
+# What is made, and of what
+
+
+def test_the_tiny_model_is_made_once_for_all_that_is_trained() -> None:
+    assert list(SMOKE.preparations({})) == [
+        ("tiny", ("tiny.py", "models/tiny", "data/tiny-640-24", "640", "24")),
+    ]
+    assert (SMOKE.sets, SMOKE.same, FULL.same) == ((), True, False)
+
+
+def test_each_configuration_reads_what_is_prepared() -> None:
+    for plan in (SMOKE, FULL):
+        prepared = [word for _, argv in plan.preparations(dict.fromkeys(plan.sets, "x")) for word in argv]
+        text = json.dumps(configurations(plan, "/top", real=True))
+        for path in re.findall(r"/top/((?:data|models)/[^\"]+)", text):
+            whole = path if path in prepared else path.rpartition("/")[0]
+            assert whole in prepared, f"{path} is read, and nothing makes it"
+
+
+def test_shares_of_a_step_make_it_whole() -> None:
+    for plan in (SMOKE, FULL):
+        for work, processes in ((plan.sft, 1), (plan.two, 1), (plan.two, 2), (plan.lora, 2), (plan.launch, 1)):
+            assert work.share(processes) * processes * work.parts == work.batch
+    assert (FULL.sft.steps, FULL.two.steps) == (63, 314)
+
+
+# What jobs ask for
+
+
+def test_jobs_of_gpus_ask_for_them_and_others_do_not(lease: Lease) -> None:
+    real, simulated = made(lease, real=True), made(lease)
+    assert real.one() == Request(1, 1024, 1, ("node01",), "gpu")
+    assert simulated.one().gpus == 0
+    assert real.two() == Request(1, 1024, 2, ("node01",), "gpu")
+    assert simulated.two() == Request(1, 1024, 0, ("node01", "node02"))
+    assert (real.pair, simulated.pair) == (True, False)
+    task = real.task("two", real.two(), {})
+    assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-3:]) == (1, 2, 2, True, ("two", "python3", "2"))
+    assert "CUDA_VISIBLE_DEVICES" not in task.env, "that is Slurm's to say"
+    assert simulated.task("sft", simulated.one(), {}).env["CUDA_VISIBLE_DEVICES"] == ""
+    assert task.env["SKYPILOT_NODE_IPS"] == real.cluster["node01"].address
+    task = simulated.task("two", simulated.two(), {})
+    assert (task.nodes, task.gpus, task.argv[-1], len(task.env["SKYPILOT_NODE_IPS"].split())) == (2, 0, "1", 2)
+    task = real.task("sft", real.one(), {})
+    assert (task.argv[1], task.port, task.gpus, "SKYPILOT_NODE_IPS" in task.env) == ("steps.py", False, 1, False)
+
+
+def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Lease) -> None:
+    oumi = made(lease)
+    own = replace(oumi, runtime=Runtime("/srv/venv/bin/python")).task("look", oumi.one(), {})
+    assert (own.image, own.argv[0]) == ("", "/srv/venv/bin/python")
+    assert own.env["PATH"].split(":")[0] == "/srv/venv/bin"
+    image = oumi.task("look", oumi.one(), {})
+    assert (image.image, image.argv[0]) == ("/oumi.sif", "python3")
+    assert "PATH" not in image.env, "the image's own is what its environment sets"
+
+
+@pytest.mark.parametrize(
+    ("real", "last", "told"),
+    [
+        (True, [f"{FOLDER}/train-two.yaml"], "export NCCL_DEBUG=INFO\n"),
+        (False, ["--model.device_map", "cpu"], f"export OUMI_EXTRA_DEPS_FILE={FOLDER}/gloo.txt\n"),
+    ],
+)
+def test_two_processes_are_started_each_in_its_way(lease: Lease, real: bool, last: list[str], told: str) -> None:
+    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(("look", "sft", "two"), 3)]
+    record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
+    read: Rules = [(re.compile(r"^cat -- \S+record\.json"), record), (re.compile(r"^cat -- \S+\.err"), "")]
+    oumi = made(lease, SMOKE, *jobs, first=read, real=real)
+    oumi.paired()
+    (listed,) = [text for argv, text in calls(oumi, "tee") if argv[-1].endswith("two.steps.json")]
+    (script,) = [text for argv, text in calls(oumi, "sbatch") if "--job-name=oumi-two" in argv]
+    assert json.loads(listed)[0]["argv"][-len(last) :] == last
+    assert told in script
+    assert f"{FOLDER}/{WATCH.name}" in {argv[-1] for argv, _ in calls(oumi, "tee")}
+
+
+def test_the_way_without_a_gpu_is_gone_by_the_tiny_model(lease: Lease) -> None:
+    simulated = made(lease)
+    assert simulated.without_gpu() is simulated
+    for oumi in (made(lease, real=True), made(lease, FULL), made(lease, FULL, real=True)):
+        tiny = oumi.without_gpu()
+        assert (tiny.plan, tiny.real, tiny.folder) == (SMOKE, False, "/mnt/shared/jobs/r1/oumi-tiny")
+
+
+def test_who_has_one_gpu_trains_on_that_and_two_processes_on_cpus(lease: Lease) -> None:
+    alone = nodes_json(node01={"gres": "gpu:1"}, node02={"gres": ""})
+    oumi = made(lease, first=[("scontrol show node", alone)], real=True)
+    assert (oumi.pair, oumi.one().gpus, oumi.two().gpus, oumi.two().nodes) == (False, 1, 0, 2)
+    two, lora = (oumi.all_configurations()[f"train-{name}.yaml"]["training"] for name in ("two", "lora"))
+    assert two["trainer_kwargs"] == {"use_cpu": True, "ddp_backend": "gloo"}
+    assert lora["per_device_train_batch_size"] == SMOKE.lora.batch
+    with_two = oumi.all_configurations(pair=True)
+    assert with_two["train-lora.yaml"]["training"]["per_device_train_batch_size"] == SMOKE.lora.batch // 2
+    assert "trainer_kwargs" not in with_two["train-two.yaml"]["training"]
+
+
+def test_numbers_of_few_digits_are_for_gpus_alone() -> None:
+    for real, said in ((True, "BF16"), (False, "NONE")):
+        config = configurations(FULL, "/top", real=real)["train.yaml"]["training"]
+        assert config["mixed_precision_dtype"] == said
+    assert configurations(SMOKE, "/top", real=True)["train.yaml"]["training"]["mixed_precision_dtype"] == "NONE"
