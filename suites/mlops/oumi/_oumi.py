@@ -167,7 +167,10 @@ class Oumi:
         """Whether one job can hold two GPUs that compute; looked at once a run."""
 
         def action() -> Mapping[str, str]:
-            return {"pair": "yes" if topologies(self._records(), PROCESSES) else ""}
+            if isinstance(self.launcher, SlurmLauncher):
+                return {"pair": "yes" if topologies(self._records(), PROCESSES) else ""}
+            own = self.cluster.on("compute")[0].config.gpus
+            return {"pair": "yes" if own and own.count >= PROCESSES else ""}
 
         return self.real and bool(self.once.told(f"{self.name}-pair", action)["pair"])
 
@@ -194,6 +197,8 @@ class Oumi:
     def two(self) -> Request:
         """What a job of two processes asks for: two GPUs as near to each other as can be, or two machines."""
         work, records = self.plan.two, self._records()
+        if self.pair and not isinstance(self.launcher, SlurmLauncher):
+            return Request(work.cpus, 0, PROCESSES, self.cluster.on("compute").names[:1])
         if self.pair:
             return for_topology(records, topologies(records, PROCESSES)[0], work.cpus, work.memory)
         usable = [one for one in records if one.usable and one.partitions][:PROCESSES]

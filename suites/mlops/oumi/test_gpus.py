@@ -30,7 +30,7 @@ def test_memory(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measureme
 
 
 @pytest.mark.check("OUM-11")
-@pytest.mark.requires("slurm", "gpu.pair")
+@pytest.mark.requires("gpu.pair")
 def test_gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
     """Two GPUs do more samples of the same work a second than one does."""
     (alone, folder), together = oumi.reference(), oumi.paired()
@@ -46,7 +46,7 @@ def test_gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurement
 
 
 @pytest.mark.check("OUM-12")
-@pytest.mark.requires("slurm", "gpu.pair")
+@pytest.mark.requires("gpu.pair")
 def test_utilisation(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
     """While two processes train, both GPUs are busy most of the time."""
     ran = oumi.paired()

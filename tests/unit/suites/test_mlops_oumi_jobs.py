@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.config.machines import Gpus
 from pytest_ai_how.data import Cache, load_manifest
 from pytest_ai_how.errors import StepBlocked, StepFailed
+from pytest_ai_how.launch.direct import DirectLauncher
 from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.node import Node
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport import FakeTransport
 from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import WATCH, Oumi
 from suites.mlops.oumi._work import TINY, Plan, configurations
@@ -202,3 +206,18 @@ def test_numbers_of_few_digits_are_for_gpus_alone() -> None:
         config = configurations(FULL, "/top", real=real)["train.yaml"]["training"]
         assert config["mixed_precision_dtype"] == said
     assert configurations(SMOKE, "/top", real=True)["train.yaml"]["training"]["mixed_precision_dtype"] == "NONE"
+
+
+@pytest.mark.parametrize(("count", "pair"), [(2, True), (1, False)])
+def test_without_slurm_two_gpus_are_those_that_the_yaml_names(lease: Lease, count: int, pair: bool) -> None:
+    base = made(lease, real=True)
+    nodes = [node.config.model_copy(update={"gpus": Gpus(kind="nvidia", count=count)}) for node in base.cluster.nodes]
+    cluster = Cluster(base.cluster.config, [Node(node, FakeTransport(node.name, {"mkdir": ""})) for node in nodes])
+    first = cluster.on("compute")[0]
+    oumi = replace(base, cluster=cluster, launcher=DirectLauncher(first, "/var/tmp/ai-how"))
+    assert oumi.pair is pair
+    if pair:
+        wanted = oumi.two()
+        assert (wanted.gpus, wanted.nodes, wanted.per_node, wanted.on) == (2, 1, 2, (first.name,))
+        task = oumi.task("two", wanted, {})
+        assert (task.nodes, task.per_node, task.gpus) == (1, 1, 2), "torchrun starts two"
