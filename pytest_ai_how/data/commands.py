@@ -48,5 +48,5 @@ def _listed(cache: Cache, wanted: Mapping[str, DataSet]) -> Iterator[str]:
 def _by_its_origin(file: File) -> str:
     """How much the digest of a file that is declared is worth."""
     if not file.sha256:
-        return "no published digest was found; the first fill takes what its origin declares"
+        return "the manifest has no digest of it; the first fill takes what its origin declares"
     return f"SHA-256 {file.sha256}, as its origin declared it at the first fill"

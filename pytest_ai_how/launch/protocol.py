@@ -18,6 +18,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _NOT_ITS_OWN = ("srun: ", "slurmstepd: ", "slurmstepd-", "INFO: ", "INFO:")
 #: Seconds beyond its time limit in which a job must have ended: Slurm looks at limits twice a minute.
 _GRACE = 60.0
+#: Lines of its standard error that are shown of a job that failed.
+_LAST = 20
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48, SGR
 
 
@@ -196,10 +198,16 @@ def completed(ended: Ended, stderr: str) -> None:
     how = f"signal {ended.signal}" if ended.signal else f"status {ended.status}"
     raise JobFailed(
         ended.node,
-        f"job {ended.id} ({ended.name}) ended as {ended.state} with {how}: {why(stderr)}",
+        f"job {ended.id} ({ended.name}) ended as {ended.state} with {how}: {why(stderr)}{_before(stderr)}",
         expected="COMPLETED with status 0",
         cure=f"read {ended.stderr}",
     )
+
+
+def _before(stderr: str) -> str:
+    """The last lines of a program's standard error, when there are several: its very last may be beside the point."""
+    lines = [line.rstrip() for line in _COLOURS.sub("", stderr).splitlines() if line.strip()][-_LAST:]
+    return "\n  standard error:\n    " + "\n    ".join(lines) if lines[1:] else ""
 
 
 def why(stderr: str) -> str:

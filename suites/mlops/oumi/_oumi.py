@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from pytest_ai_how.assets import asset
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.data import File
 from pytest_ai_how.errors import AiHowError
@@ -34,11 +36,14 @@ ALONE = ("unshare", "--user", "--map-current-user", "--net")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
 _EACH = """mkdir -p "$1-$AI_HOW_NODE"
 cd "$1-$AI_HOW_NODE"
+[ "$AI_HOW_PORT" != 0 ] || AI_HOW_PORT=$("$2" -c "$4")
 export SKYPILOT_NODE_RANK="$AI_HOW_NODE" SKYPILOT_NUM_GPUS_PER_NODE="$3" MASTER_PORT="$AI_HOW_PORT"
 exec "$2" ../steps.py "../$1.steps.json" record.json
 """
 # What Debian gives an ordinary user.
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+# Oumi does not take 0 for any port that is free.
+_FREE = 'import socket; print(socket.create_server(("", 0)).getsockname()[1])'
 #: The file that each step leaves where its job has GPUs.
 WATCHED = "{}.gpus.csv"
 #: Where Oumi finds functions of ours.
@@ -67,6 +72,12 @@ class Ran:
     def label(self) -> str:
         """How messages name it."""
         return f"{self.ended.node}: job {self.ended.id} ({self.ended.name})"
+
+
+def quiet() -> dict[str, str]:
+    """What keeps Oumi and its libraries from calling home, as the image sets it for whoever is in it."""
+    text = asset("provisioning/roles/oumi/files/.singularity.d/env/91-oumi.sh").read_text(encoding="utf-8")
+    return dict(re.findall(r"^export (\w+)=(\w+)$", text, re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -247,12 +258,12 @@ class Oumi:
         several = wanted.nodes * wanted.per_node > 1
         python = self.runtime.python
         alone = (python, "steps.py", f"{name}.steps.json", f"{name}.record.json")
-        each = ("sh", "-eu", "-c", _EACH, "sh", name, python, str(wanted.per_node))
+        each = ("sh", "-eu", "-c", _EACH, "sh", name, python, str(wanted.per_node), _FREE)
         ips = {"SKYPILOT_NODE_IPS": "\n".join(self.cluster[one].address for one in wanted.on)} if several else {}
         # Whoever asks for no GPU may see one all the same, where nothing keeps jobs apart.
         hidden = {} if wanted.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         # Oumi's command was installed beside the interpreter.
-        path = {} if self.runtime.image else {"PATH": f"{PurePosixPath(python).parent}:{_PATH}"}
+        outside = {} if self.runtime.image else {"PATH": f"{PurePosixPath(python).parent}:{_PATH}", **quiet()}
         return Task(
             f"{self.name}-{name}",
             each if several else alone,
@@ -265,7 +276,7 @@ class Oumi:
             minutes=self.plan.minutes(name),
             env={"OMP_NUM_THREADS": str(wanted.cpus), "TERM": "dumb", "COLUMNS": "200"}
             | hidden
-            | path
+            | outside
             | ips
             | dict(env),
             on=wanted.on,

@@ -174,7 +174,7 @@ def test_the_list_says_how_much_a_digest_is_worth(
     assert main(["cache", "list", f"--manifest={manifest}"]) == 0
     said = capsys.readouterr().out
     assert "not whole   size unknown  t" in said
-    assert "  a.bin: no published digest was found; the first fill takes what its origin declares" in said
+    assert "  a.bin: the manifest has no digest of it; the first fill takes what its origin declares" in said
     assert main(["cache", "fill", f"--manifest={manifest}"]) == 0
     assert f"  a.bin: SHA-256 {DIGEST}, as its origin declared it at the first fill" in capsys.readouterr().out
 

@@ -112,14 +112,14 @@ def kernels(*seen: str, **by_node: str) -> Cluster:
 
     def says(text: str) -> Rules:
         pattern = re.compile(r".*".join(("journalctl", *map(re.escape, seen))), re.DOTALL)
-        return [(pattern, f"{text}\n")]
+        return [(pattern, f"812\n{text}\n")]
 
     return fake_cluster({node: says(text) for node, text in by_node.items()})
 
 
 def host(text: str) -> Transport:
     """This host, whose kernel says this."""
-    return FakeTransport("localhost", {re.compile("journalctl"): f"{text}\n"})
+    return FakeTransport("localhost", {re.compile("journalctl"): f"812\n{text}\n"})
 
 
 def scale(name: str = "smoke") -> Scale:

@@ -200,6 +200,13 @@ def test_a_kernel_that_tells_of_an_error_of_a_gpu(evidence: Evidence) -> None:
         run(cluster=kernels(*window, node01=f"{HEALTHY}\n{XID}", node02=HEALTHY))
     run(cluster=kernels(node01=HEALTHY, node02=XID))  # the job was not there
     run(real=False, cluster=kernels(node01=XID))
+    run(cluster=kernels(node01=""))  # nothing happened, and the log is there
+
+
+def test_a_log_without_any_line_was_not_read(evidence: Evidence) -> None:
+    empty = fake_cluster({"node01": [(re.compile("journalctl"), "0\n")]})
+    with pytest.raises(FactError, match=r"^node01: the kernel's log is not known: .*\(it has no line at all\)"):
+        checks.test_errors(trainer(real=True, cluster=empty), scale(), evidence)
 
 
 @pytest.mark.seen_to_fail("TR1-08")

@@ -5,7 +5,8 @@
 ``STEPS`` is a JSON list of objects with ``name``, ``argv`` and ``env``. What a step says goes into ``<name>.out`` and
 ``<name>.err`` in the folder that the job runs in; what its GPUs did meanwhile, where the job has some, into
 ``<name>.gpus.csv``. ``RECORD`` is written anew after each step; the first that fails ends the job with its status, and
-the last lines that it said. ``peak`` is the most memory that one process had, in MiB.
+the last lines of its standard error, or of its output where it said nothing there. ``peak`` is the most memory that
+one process had, in MiB.
 """
 
 import json
@@ -41,6 +42,11 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "status": status, "began": began, "seconds": seconds, "peak": usage.ru_maxrss / 1024}
 
 
+def last(step: str, stream: str) -> list[str]:
+    """The last lines of what a step said."""
+    return Path(f"{step}.{stream}").read_text(encoding="utf-8", errors="replace").splitlines()[-LAST:]
+
+
 def main(steps: list[dict[str, Any]], record: Path) -> int:
     """Run all; the status of the first that fails."""
     done: list[dict[str, Any]] = []
@@ -48,8 +54,7 @@ def main(steps: list[dict[str, Any]], record: Path) -> int:
         done.append(run(step))
         record.write_text(json.dumps(done), encoding="utf-8")
         if done[-1]["status"]:
-            said = Path(f"{step['name']}.err").read_text(encoding="utf-8", errors="replace").splitlines()
-            print(*said[-LAST:], sep="\n", file=sys.stderr)
+            print(*(last(step["name"], "err") or last(step["name"], "out")), sep="\n", file=sys.stderr)
             return abs(int(done[-1]["status"]))
     return 0
 
