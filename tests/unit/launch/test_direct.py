@@ -65,6 +65,15 @@ def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
         completed(ended, found.read(ended.stderr))
 
 
+def test_a_job_that_fails_shows_what_it_said_before(tmp_path: Path) -> None:
+    """What a program says last may be beside the point: a library that could not call home."""
+    found = launcher(tmp_path)
+    ended = run(found, task(found, "echo 'ValueError: no data' >&2; echo 'could not upload' >&2; exit 3"), within=30)
+    said = "status 3: could not upload\n  standard error:\n    ValueError: no data\n    could not upload\n  expected: "
+    with pytest.raises(JobFailed, match=said):
+        completed(ended, found.read(ended.stderr))
+
+
 def test_a_job_that_is_killed_names_the_signal(tmp_path: Path) -> None:
     found = launcher(tmp_path)
     ended = run(found, task(found, "kill -SEGV $$"), within=30)

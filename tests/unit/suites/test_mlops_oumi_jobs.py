@@ -141,12 +141,12 @@ def test_jobs_of_gpus_ask_for_them_and_others_do_not(lease: Lease) -> None:
     assert simulated.two() == Request(1, 1024, 0, ("node01", "node02"))
     assert (real.pair, simulated.pair) == (True, False)
     task = real.task("two", real.two(), {})
-    assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-3:]) == (1, 2, 2, True, ("two", "python3", "2"))
+    assert (task.nodes, task.gpus, task.cpus, task.port, task.argv[-4:-1]) == (1, 2, 2, True, ("two", "python3", "2"))
     assert "CUDA_VISIBLE_DEVICES" not in task.env, "that is Slurm's to say"
     assert simulated.task("sft", simulated.one(), {}).env["CUDA_VISIBLE_DEVICES"] == ""
     assert task.env["SKYPILOT_NODE_IPS"] == real.cluster["node01"].address
     task = simulated.task("two", simulated.two(), {})
-    assert (task.nodes, task.gpus, task.argv[-1], len(task.env["SKYPILOT_NODE_IPS"].split())) == (2, 0, "1", 2)
+    assert (task.nodes, task.gpus, task.argv[-2], len(task.env["SKYPILOT_NODE_IPS"].split())) == (2, 0, "1", 2)
     task = real.task("sft", real.one(), {})
     assert (task.argv[1], task.port, task.gpus, "SKYPILOT_NODE_IPS" in task.env) == ("steps.py", False, 1, False)
 
@@ -156,6 +156,7 @@ def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Leas
     own = replace(oumi, runtime=Runtime("/srv/venv/bin/python")).task("look", oumi.one(), {})
     assert (own.image, own.argv[0]) == ("", "/srv/venv/bin/python")
     assert own.env["PATH"].split(":")[0] == "/srv/venv/bin"
+    assert (own.env["DO_NOT_TRACK"], own.env["HF_HUB_OFFLINE"]) == ("1", "1"), "it calls nobody, as in the image"
     image = oumi.task("look", oumi.one(), {})
     assert (image.image, image.argv[0]) == ("/oumi.sif", "python3")
     assert "PATH" not in image.env, "the image's own is what its environment sets"

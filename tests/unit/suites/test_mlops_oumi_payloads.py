@@ -73,6 +73,11 @@ def test_steps_are_recorded_and_the_first_that_fails_ends_them(tmp_path: Path) -
     assert float(str(record[0]["seconds"])) > 0
 
 
+def test_a_step_that_fails_without_a_word_on_standard_error_is_told_by_its_output(tmp_path: Path) -> None:
+    ran, _ = run_steps(tmp_path, "import sys; print('master_port must be positive'); sys.exit(1)")
+    assert (ran.returncode, ran.stderr) == (1, "master_port must be positive\n")
+
+
 def test_a_step_that_a_signal_ends_fails_the_job(tmp_path: Path) -> None:
     ran, record = run_steps(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert (ran.returncode, record[0]["status"]) == (9, -9)
