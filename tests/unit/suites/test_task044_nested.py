@@ -63,7 +63,7 @@ def test_profiles_lack_what_they_say_and_nothing_else() -> None:
     assert len({one.config.name for one in (whole, fewer, least)}) == 1
     before = declared_absent(whole.config).keys() - {"virtiofs"}
     absent = {"gpu.real", "gpu.pair", "gpu.passthrough", "beegfs", "hypervisor", "cloud", "cpus.several"}
-    absent |= {"compute.several", "pytorch", "image.mpi", "image.pytorch", "image.oumi"}
+    absent |= {"compute.several", "pytorch", "oumi", "image.mpi", "image.pytorch", "image.oumi"}
     assert before == absent | {"grafana", "dcgm"}
     for one in (fewer, least):
         assert declared_absent(one.config).keys() - before == one.lacks - before | {"virtiofs"} - before
