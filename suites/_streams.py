@@ -46,10 +46,10 @@ def stream(source: Node, address: str, *, seconds: int = STREAM, back: bool = Fa
 
 
 @contextmanager
-def serving(node: Node) -> Iterator[None]:
-    """A server of iperf3 on a machine, for the time of the block. Should nobody end it, it ends by itself."""
+def serving(node: Node, most: int = SERVER) -> Iterator[None]:
+    """A server of iperf3 on a machine for the time of the block. Should nobody end it, ``most`` seconds do."""
     unit = "ai-how-iperf3"
-    limits = ("--collect", f"--property=RuntimeMaxSec={SERVER}")
+    limits = ("--collect", f"--property=RuntimeMaxSec={most}")
     node.run("systemd-run", f"--unit={unit}", *limits, "iperf3", "--server", "--port", str(PORT))
     try:
         wait_for(

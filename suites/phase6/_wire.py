@@ -11,6 +11,9 @@ from pytest_ai_how.shell import Result
 
 from .._streams import rate, serving, stream
 
+#: Seconds after which a server that nobody ended ends itself: all of TASK-041 takes emulated machines twenty minutes.
+_SERVER = 7200
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
@@ -50,7 +53,7 @@ def wire(cluster: Cluster) -> Iterator[Wire | None]:
         return
     with ExitStack() as servers:
         for target, _ in pairs:
-            servers.enter_context(serving(cluster[target]))
+            servers.enter_context(serving(cluster[target], _SERVER))
         yield Wire(cluster, pairs, remote)
 
 

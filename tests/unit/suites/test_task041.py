@@ -146,6 +146,17 @@ def test_without_targets_elsewhere_no_network_is_crossed() -> None:
         assert found is None
 
 
+def test_servers_outlast_all_that_is_measured_beside_them() -> None:
+    listens = 'tcp LISTEN 0 128 0.0.0.0:5201 0.0.0.0:* users:(("iperf3",pid=9,fd=3))\n'
+    script = {"systemd-run": "", "systemctl stop": "", "ss": listens}
+    cluster = fake_cluster({"*": script}, config=beegfs_config())
+    with _wire.wire(cluster) as found:
+        assert found is not None
+    calls = [call.argv for call in cluster["node01"].transport.calls]  # type: ignore[attr-defined]
+    assert "--property=RuntimeMaxSec=7200" in calls[0]
+    assert calls[-1] == ("systemctl", "stop", "ai-how-iperf3")
+
+
 def test_who_faces_whom_is_as_its_samples_say() -> None:
     found = doctest.testmod(_wire)
     assert (found.attempted > 0, found.failed) == (True, 0)
