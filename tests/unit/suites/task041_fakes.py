@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_ai_how.services.storage import Medium, Storage
+from suites.phase6._wire import Wire, crossing, facing
 from tests.fakes import fake_cluster
+from tests.unit.services.beegfs.sample import beegfs_config
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "storage" / "fio-3.39-seq-read.json").read_text())
 MIB = 2**20
@@ -58,3 +60,20 @@ def storage(
     }
     cluster = fake_cluster(nodes)
     return Storage(cluster, Medium(cluster.controller, "/raw"))
+
+
+def network(*rates: float) -> tuple[Wire, list[tuple[str, ...]]]:
+    """A network that carries these rates in MiB/s to and from each of two machines with targets, and what was asked."""
+    asked: list[tuple[str, ...]] = []
+
+    def iperf3(rate: float) -> Any:
+        def answer(argv: tuple[str, ...]) -> str:
+            asked.append(argv)
+            return json.dumps({"end": {"sum_received": {"bits_per_second": rate * 8 * MIB}}})
+
+        return answer
+
+    names = ("node01", "node02")
+    told = dict(zip(names, rates * 2, strict=False))
+    cluster = fake_cluster({name: {("iperf3",): iperf3(told[name])} for name in names}, config=beegfs_config())
+    return Wire(cluster, facing(names, names), crossing(names, names)), asked
