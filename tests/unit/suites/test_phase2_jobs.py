@@ -140,6 +140,10 @@ def test_stacks_that_slurm_does_not_read() -> None:
         check(stack_slurm(Result((), 1, stderr=lost)))
     with pytest.raises(AssertionError, match=r"^node01: srun wrote 'srun: error: spank: .*; expected the plug-ins to"):
         check(stack_slurm(Result((), 0, "77\n", lost)))
+    race = (
+        "common_file_write_uints: unable to open '/sys/fs/cgroup/freezer/cgroup.procs' for writing: Permission denied"
+    )
+    check(stack_slurm(log=f"{STEP_LOG}[2026-11-26T21:18:16.281] [77.extern] error: {race}\n"))
     step = STEP_LOG + "[2026-11-26T21:18:16.280] [77.0] error: spank: x.so: Dlopen of plugin file failed\n"
     with pytest.raises(
         AssertionError, match=r"^node01: /var/log/slurm/slurmd\.log: \[77\.0\] error: spank: x\.so: Dlopen"
