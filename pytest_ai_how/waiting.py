@@ -31,9 +31,9 @@ def await_ready(service: Service, within: float, cluster: str, stop: Callable[[]
         wait_for(settled, within=within, what=f"{service.name} ready", every=_LOOK_FIRST, at_most=_LOOK_AT_MOST)
     except DeadlineExceeded as error:
         watch.causes = _causes(service)
-        raise _failed(service, watch, cluster, f"still after {within:g} s") from error
+        raise _failed(watch, cluster, f"still after {within:g} s") from error
     if watch.faults:
-        raise _failed(service, watch, cluster, "which no waiting mends")
+        raise _failed(watch, cluster, "which no waiting mends")
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Watch:
         return any(cause.final and cause in before for cause in self.causes)
 
 
-def _failed(service: Service, watch: _Watch, cluster: str, how: str) -> StepFailed:
+def _failed(watch: _Watch, cluster: str, how: str) -> StepFailed:
     # What is final first: it is what has to be cured.
     ordered = sorted(watch.causes, key=lambda cause: not cause.final)
     found = (*(cause.text for cause in ordered), *watch.faults)
@@ -71,7 +71,7 @@ def _failed(service: Service, watch: _Watch, cluster: str, how: str) -> StepFail
     return StepFailed(
         where,
         f"{seen or where}{more}, {how}",
-        expected=f"{service.name} to be ready",
+        expected=f"{watch.service.name} to be ready",
         cure=f"look inside: pytest-ai-how ssh --cluster {cluster} {where}",
     )
 

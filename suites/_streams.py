@@ -38,11 +38,11 @@ def rate(told: Result) -> float:
         raise AiHowError(told.node, f"`{told.command}` said {said[:200]!r}", expected="a stream's result") from error
 
 
-def stream(source: Node, address: str, *, seconds: int = STREAM, back: bool = False) -> Result:
+def stream(source: Node, address: str, *, back: bool = False) -> Result:
     """One TCP stream from ``source`` to a server at ``address``, or with ``back`` from there; :func:`rate` reads it."""
-    words = ("iperf3", "--client", address, "--port", str(PORT), "--time", str(seconds), "--json")
+    words = ("iperf3", "--client", address, "--port", str(PORT), "--time", str(STREAM), "--json")
     more = ("--connect-timeout", "3000", *(("--reverse",) if back else ()))
-    return source.run(*words, *more, check=False, timeout=30.0 + seconds)
+    return source.run(*words, *more, check=False, timeout=30.0 + STREAM)
 
 
 @contextmanager

@@ -204,9 +204,14 @@ def completed(ended: Ended, stderr: str) -> None:
     )
 
 
+def _spoken(stderr: str) -> list[str]:
+    """The lines that say something, without colours."""
+    return [line.rstrip() for line in _COLOURS.sub("", stderr).splitlines() if line.strip()]
+
+
 def _before(stderr: str) -> str:
     """The last lines of a program's standard error, when there are several: its very last may be beside the point."""
-    lines = [line.rstrip() for line in _COLOURS.sub("", stderr).splitlines() if line.strip()][-_LAST:]
+    lines = _spoken(stderr)[-_LAST:]
     return "\n  standard error:\n    " + "\n    ".join(lines) if lines[1:] else ""
 
 
@@ -216,7 +221,7 @@ def why(stderr: str) -> str:
     >>> why("Traceback …\nValueError: no data\nsrun: error: node01: task 0: Exited with exit code 1\n")
     'ValueError: no data'
     """
-    lines = [line for line in _COLOURS.sub("", stderr).splitlines() if line.strip()]
+    lines = _spoken(stderr)
     own = [line for line in lines if not line.startswith(_NOT_ITS_OWN)]
     fatal = next((line for line in lines if line.startswith("FATAL:")), "")
     # What Slurm says first tells more than what it does because of that.

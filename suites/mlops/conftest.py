@@ -27,6 +27,4 @@ def trainer(
     orders = request.config.stash[CREW].orders
     real, unreadable = not orders.why_absent("gpu.real"), orders.why_absent("root")
     host = LocalTransport() if orders.why_absent("kernel.own") else None
-    if cluster.config.containers.runtime != "none":
-        request.getfixturevalue("apptainer")
     return Trainer(launcher, once, cluster, pytorch.image, run_id, real, pytorch.python, host, unreadable)

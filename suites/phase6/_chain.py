@@ -87,7 +87,9 @@ class Chain:
 
 def _below(rates: Mapping[str, float], lower: Layer, upper: Layer) -> float:
     """What a layer could give: all of the one below it, as far as a network between them carries it."""
-    return min(rates[lower.name], rates.get(NETWORK, rates[lower.name]) if upper.name == SHARED else rates[lower.name])
+    if upper.name == SHARED and NETWORK in rates:
+        return min(rates[lower.name], rates[NETWORK])
+    return rates[lower.name]
 
 
 def layers(storage: Storage, apptainer: Apptainer, image: str, scratch: str) -> tuple[Layer, ...]:

@@ -235,43 +235,34 @@ def test_slurm(ready_service):
 """
 
 
-def test_a_port_that_another_program_has_taken(life: Life) -> None:
-    """Machines have networks of their own, so nothing of this host takes their ports; a program inside may."""
+def waited_in_vain(life: Life, *deeds: tuple[str, ...]) -> str:
+    """The first line that a run ends with which waits for Slurm after ``deeds`` on the controller."""
     life.tests(NEEDS_SLURM)
     assert life.cli(*UP).status == 0
-    listening = "until ss -Hltn 'sport = :6817' | grep -q .; do sleep 0.1; done"
-    for argv in (
-        ("systemctl", "stop", "slurmctld"),
-        ("systemd-run", "--unit=squatter", "python3", "-m", "http.server", "6817"),
-        ("timeout", "20", "sh", "-c", listening),
-        ("systemctl", "start", "--no-block", "slurmctld"),
-    ):
+    for argv in (("systemctl", "stop", "slurmctld"), *deeds, ("systemctl", "start", "--no-block", "slurmctld")):
         assert life.cli("exec", "--cluster", NAME, "--on", "controller", "--", *argv).status == 0, argv
     ended = life.run()
     assert ended.status != 0, ended
     [result] = life.report()["results"]
-    first = result["reason"].splitlines()[0]
+    return str(result["reason"].splitlines()[0])
+
+
+def test_a_port_that_another_program_has_taken(life: Life) -> None:
+    """Machines have networks of their own, so nothing of this host takes their ports; a program inside may."""
+    first = waited_in_vain(
+        life,
+        ("systemd-run", "--unit=squatter", "python3", "-m", "http.server", "6817"),
+        ("timeout", "20", "sh", "-c", "until ss -Hltn 'sport = :6817' | grep -q .; do sleep 0.1; done"),
+    )
     assert first.startswith("controller: step 'slurm' failed: port 6817 is taken by python3 (process "), first
     assert "), expected slurmctld.service (and " in first
     assert first.endswith("which no waiting mends"), first
 
 
 def test_a_daemon_that_can_not_start_is_not_waited_for(life: Life) -> None:
-    life.tests(NEEDS_SLURM)
-    assert life.cli(*UP).status == 0
-    for argv in (
-        ("systemctl", "stop", "slurmctld"),
-        ("mv", "/usr/sbin/slurmctld", "/usr/sbin/slurmctld.away"),
-        ("systemctl", "start", "--no-block", "slurmctld"),
-    ):
-        assert life.cli("exec", "--cluster", NAME, "--on", "controller", "--", *argv).status == 0, argv
-    ended = life.run()
-    assert ended.status != 0, ended
-    [result] = life.report()["results"]
-    first = result["reason"].splitlines()[0]
-    assert first.startswith("controller: step 'slurm' failed: unit slurmctld.service is failed (failed), result "), (
-        first
-    )
+    first = waited_in_vain(life, ("mv", "/usr/sbin/slurmctld", "/usr/sbin/slurmctld.away"))
+    failed = "controller: step 'slurm' failed: unit slurmctld.service is failed (failed), result "
+    assert first.startswith(failed), first
     assert first.endswith("which no waiting mends"), first
 
 

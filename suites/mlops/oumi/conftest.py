@@ -30,7 +30,5 @@ def oumi(
     request: pytest.FixtureRequest,
 ) -> Oumi:
     """What starts Oumi's jobs: Oumi is in a container image, or beside an interpreter of the machine."""
-    if cluster.config.containers.runtime != "none":
-        request.getfixturevalue("apptainer")
     real = not request.config.stash[CREW].orders.why_absent("gpu.real")
     return Oumi(launcher, once, cluster, framework("oumi", MODULES), Plan.of(scale), real)

@@ -8,7 +8,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
-from .._gpus import at_work, judge
+from .._gpus import at_work, if_recorded, judge
 from ._oumi import PROCESSES, Oumi
 from ._records import rate, starved, watched
 
@@ -38,8 +38,7 @@ def test_gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurement
     two = rate(oumi, together, "two", PROCESSES, evidence)
     evidence.attach("samples a second", f"1 process    {one:.1f}\n{PROCESSES} processes  {two:.1f}")
     name = scale.metric("oumi.gain")
-    if measure.limits[name].gate is None:
-        evidence.attach("not judged", f"{name} is recorded only: {measure.limits[name].source}")
+    if_recorded(evidence, measure, name)
     measure(scale.metric("oumi.rate.one"), one, "samples/s", node=alone.ended.node, samples=oumi.plan.two.steps)
     measure(scale.metric("oumi.rate.two"), two, "samples/s", node=together.ended.node, samples=oumi.plan.two.steps)
     measure(name, two / one, "fraction", node=together.ended.node, samples=oumi.plan.two.steps)

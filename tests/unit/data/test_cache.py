@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from pytest_ai_how.cli.parser import main
 from pytest_ai_how.data import Cache, DataSet, File, load_manifest
 from pytest_ai_how.data.cache import DataError
 from pytest_ai_how.errors import CatalogueError, ConfigError
+
+from .serving import Quiet, serving
 
 CONTENT = bytes(range(256)) * 4096  # a MiB
 
@@ -34,7 +34,7 @@ class Server:
 def server() -> Iterator[Server]:
     found = Server({"/good.gz": CONTENT})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             wanted = self.headers.get("Range", "")
             found.asked.append((self.path, wanted))
@@ -51,16 +51,9 @@ def server() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(whole[start:][: found.cut])
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
-        thread.start()
-        found.url = f"http://127.0.0.1:{http.server_port}"
+    with serving(Handler) as url:
+        found.url = url
         yield found
-        http.shutdown()
-        thread.join()
 
 
 @dataclass

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from pytest_ai_how.cli.parser import main
 from pytest_ai_how.data import Cache, DataSet, File, load_manifest
 from pytest_ai_how.data.declared import KEPT, DataError
 from pytest_ai_how.errors import ConfigError
+
+from .serving import Quiet, serving
 
 CONTENT = bytes(range(256)) * 64
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -36,7 +36,7 @@ class Hub:
 def hub() -> Iterator[Hub]:
     found = Hub({"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{DIGEST}"', "X-Linked-Size": str(len(CONTENT))})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_HEAD(self) -> None:
             found.asked.append("HEAD")
             self.send_response(found.status)
@@ -52,16 +52,9 @@ def hub() -> Iterator[Hub]:
             self.end_headers()
             self.wfile.write(found.content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
-        thread.start()
-        found.url = f"http://127.0.0.1:{http.server_port}/x/resolve/{COMMIT}/a.bin"
+    with serving(Handler) as url:
+        found.url = f"{url}/x/resolve/{COMMIT}/a.bin"
         yield found
-        http.shutdown()
-        thread.join()
 
 
 class Said:

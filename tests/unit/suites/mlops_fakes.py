@@ -103,6 +103,8 @@ def digests(**by_node: str) -> Cluster:
     return fake_cluster(rules)
 
 
+#: What the accounting has of a job on two GPUs.
+TRES = {"cpu": 2, "mem": 1024, "node": 1, "gres/gpu": 2}
 XID = "2026-11-27T04:00:01+00:00 node01 kernel: NVRM: Xid (PCI:0000:01:00): 79, pid=812, GPU has fallen off the bus."
 HEALTHY = "2026-11-27T04:00:01+00:00 node01 kernel: nvidia 0000:01:00.0: enabling device (0000 -> 0003)"
 

@@ -17,12 +17,11 @@ from suites.mlops._trainer import Trainer
 from suites.mlops.distributed import test_distributed as checks
 from suites.mlops.distributed._judged import in_place
 from suites.mlops.distributed._run import Runs
-from tests.unit.suites.mlops_fakes import DATA, HEALTHY, XID, Edit, FakeTrainer, ended, kernels, left, scale
+from tests.unit.suites.mlops_fakes import DATA, HEALTHY, TRES, XID, Edit, FakeTrainer, ended, kernels, left, scale
 from tests.unit.suites.task042_fakes import fake_slurm, new_measure
 
 ONE_NODE = Request(1, 1024, 2, ("node01",), "gpu")
 TWO_NODES = Request(1, 1024, 1, ("node01", "node02"), "gpu")
-TRES = {"cpu": 2, "mem": 1024, "node": 1, "gres/gpu": 2}
 Ranks = list[dict[str, Any]]
 
 
