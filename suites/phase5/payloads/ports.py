@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """Reach ports of all nodes from all nodes: each listens on them, and each connects to all others.
 
+A port that something else has, such as srun or another job, is in use and not broken: the next free one stands in.
+
 Arguments: a folder that all nodes see; the addresses of the nodes as JSON {name: address}; the ports, with commas; the
 own name, if it is not that of the machine. Tells as JSON how many connections were tried, and what became of the
 others: {"from": …, "to": …, "port": …, "error": …}.
 """
 
+import errno
 import json
 import os
 import socket
@@ -16,14 +19,24 @@ from pathlib import Path
 
 #: Seconds to wait for a connection, which takes a millisecond, and for the others to be there.
 PATIENCE, MEETING = 2.0, 20.0
+#: How far from a port in use another may stand in for it, between the lowest and the highest that are asked for.
+NEAR = 20
 
 
-def listen(name: str, address: str, port: int) -> str:
-    """Answer with ``name`` whoever connects, from now on; returns why that can't be."""
-    try:
-        server = socket.create_server((address, port))
-    except OSError as error:
-        return os.strerror(error.errno or 0)
+def listen(name: str, address: str, port: int, within: range) -> tuple[int, str]:
+    """Answer with ``name`` whoever connects, from now on; returns the port taken, and why none could be."""
+    server, why = None, ""
+    near = [*range(port, port + NEAR), *range(port - 1, port - NEAR, -1)]
+    for taken in filter(within.__contains__, near):
+        try:
+            server = socket.create_server((address, taken))
+            break
+        except OSError as error:
+            why = why or os.strerror(error.errno or 0)
+            if error.errno != errno.EADDRINUSE:
+                break
+    if server is None:
+        return port, why
 
     def answer() -> None:
         while True:
@@ -32,7 +45,7 @@ def listen(name: str, address: str, port: int) -> str:
                 client.sendall(name.encode())
 
     threading.Thread(target=answer, daemon=True).start()
-    return ""
+    return taken, ""
 
 
 def reach(name: str, address: str, port: int) -> str:
@@ -47,20 +60,26 @@ def reach(name: str, address: str, port: int) -> str:
     return "" if heard == name else f"answered by {heard!r}"
 
 
-def meet(folder: Path, what: str, name: str, everybody: int) -> None:
-    """Wait until all are as far as this."""
-    (folder / f"{what}-{name}").touch()
+def meet(folder: Path, what: str, name: str, everybody: int, said: object = None) -> dict[str, object]:
+    """Say to the others how far this is, wait until all are, and return what each said."""
+    written = folder / f".{what}-{name}"
+    written.write_text(json.dumps(said))
+    written.rename(folder / f"{what}-{name}")
     deadline = time.monotonic() + MEETING
-    while len(list(folder.glob(f"{what}-*"))) < everybody and time.monotonic() < deadline:
+    while len(there := list(folder.glob(f"{what}-*"))) < everybody and time.monotonic() < deadline:
         time.sleep(0.02)
+    return {path.name.removeprefix(f"{what}-"): json.loads(path.read_text()) for path in there}
 
 
 def main(folder: Path, nodes: dict[str, str], ports: list[int], me: str) -> dict[str, object]:
     """Listen, meet, reach, and stay until all have."""
     others = {name: address for name, address in nodes.items() if name != me}
-    errors = {("", me, port): listen(me, nodes[me], port) for port in ports}
-    meet(folder, "listening", me, len(nodes))
-    tried = [(me, name, port) for name in others for port in ports]
+    within = range(min(ports), max(ports) + 1)
+    heard = {port: listen(me, nodes[me], port, within) for port in ports}
+    errors = {("", me, port): why for port, (_, why) in heard.items()}
+    taken = [port for port, _ in heard.values()]
+    told = meet(folder, "listening", me, len(nodes), taken)
+    tried = [(me, name, port) for name in others for port in told.get(name, ports)]
     errors |= {(me, name, port): reach(name, others[name], port) for _, name, port in tried}
     meet(folder, "done", me, len(nodes))
     failed = [{"from": a, "to": b, "port": port, "error": said} for (a, b, port), said in errors.items() if said]

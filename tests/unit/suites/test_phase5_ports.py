@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,21 +148,35 @@ def free_port() -> int:
         return port
 
 
-def run(folder: Path, port: int, *names: str) -> list[dict[str, Any]]:
+def run(folder: Path, ports: Sequence[int], *names: str) -> list[dict[str, Any]]:
     addresses = json.dumps({name: f"127.0.0.{n}" for n, name in enumerate(("a", "b", "c"), 1)})
     program = Path(checks.__file__).parent / "payloads/ports.py"
-    argv = [sys.executable, str(program), str(folder), addresses, str(port)]
+    argv = [sys.executable, str(program), str(folder), addresses, ",".join(map(str, ports))]
     started = [subprocess.Popen([*argv, name], stdout=subprocess.PIPE, text=True) for name in names]
     return [json.loads(one.communicate(timeout=60)[0]) for one in started]
 
 
 def test_ports_are_reached_and_what_holds_one_is_told(tmp_path: Path) -> None:
     port = free_port()
-    assert run(tmp_path, port, "a", "b", "c") == [{"node": name, "tried": 2, "failed": []} for name in "abc"]
+    assert run(tmp_path, [port], "a", "b", "c") == [{"node": name, "tried": 2, "failed": []} for name in "abc"]
     for path in tmp_path.iterdir():
         path.unlink()
     with socket.create_server(("127.0.0.3", port)) as other:
         other.settimeout(0)
-        found = run(tmp_path, port, "a", "b", "c")
+        found = run(tmp_path, [port], "a", "b", "c")
     assert found[2]["failed"] == [{"from": "", "to": "c", "port": port, "error": "Address already in use"}]
     assert found[0]["failed"] == [{"from": "a", "to": "c", "port": port, "error": "no answer within 2 s"}]
+
+
+@pytest.mark.parametrize("taken", [0, -1])
+def test_a_port_that_is_in_use_has_a_neighbour_in_the_range_to_stand_in(tmp_path: Path, taken: int) -> None:
+    """srun and PMIx take ports of the range for themselves, at random: no fault of a firewall."""
+    first = free_port()
+    ports = [first, first + 40]
+    with socket.create_server(("127.0.0.3", ports[taken])):
+        found = run(tmp_path, ports, "a", "b", "c")
+    assert found == [{"node": name, "tried": 4, "failed": []} for name in "abc"]
+    told = json.loads((tmp_path / "listening-c").read_text())
+    assert told[1 + taken] == ports[1 + taken]
+    assert told[taken] != ports[taken]
+    assert first <= told[taken] <= first + 40
