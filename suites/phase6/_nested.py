@@ -167,21 +167,8 @@ def run_nested(profile: Profile, folder: Path, checks: Iterable[str] = SELECTED)
     folder.mkdir(parents=True)
     cluster = folder / "cluster.yaml"
     cluster.write_text(as_yaml(profile.config))
-    (folder / "pytest.ini").write_text("[pytest]\n")
     reports = folder / "reports"
-    argv = [
-        *(
-            sys.executable,
-            "-m",
-            "pytest",
-            str(SUITE),
-            f"--rootdir={SUITE.parents[1]}",
-            "-c",
-            str(folder / "pytest.ini"),
-        ),
-        *("-p", "no:cacheprovider", "--color=no", "-k", " or ".join(checks)),
-        *(f"--cluster={cluster}", f"--reports={reports}", "--cluster-keep=never"),
-    ]
+    argv = [*selecting(folder, checks), f"--cluster={cluster}", f"--reports={reports}", "--cluster-keep=never"]
     before = inventory(profile.config.name)
     started = time.time()
     result = execute(argv, folder, environment(os.environ), _WITHIN)
@@ -194,6 +181,16 @@ def run_nested(profile: Profile, folder: Path, checks: Iterable[str] = SELECTED)
             expected="one report",
         )
     return NestedRun(profile, result, load_report(written[0]), written[0].parent, started, before, after)
+
+
+def selecting(folder: Path, checks: Iterable[str]) -> list[str]:
+    """The command that runs these checks of this suite in a pytest of its own, with a configuration from ``folder``."""
+    ini = folder / "pytest.ini"
+    ini.write_text("[pytest]\n")
+    return [
+        *(sys.executable, "-m", "pytest", str(SUITE), f"--rootdir={SUITE.parents[1]}", f"--config-file={ini}"),
+        *("-p", "no:cacheprovider", "--color=no", "-k", " or ".join(checks)),
+    ]
 
 
 def environment(outer: Mapping[str, str]) -> dict[str, str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from suites.phase6 import test_task040_registry as registry
+from suites.phase6 import _nested
 from tests.environment import clean_environment
 
 from .cases import (
@@ -32,7 +31,6 @@ from .live import Live
 
 pytestmark = NEEDED
 
-SUITE = Path(registry.__file__).parent
 SELECTED = ("SLU-31", "SLU-40", "STO-32", "CON-02")
 WHOLE = [
     pytest.param(
@@ -84,18 +82,12 @@ class Ended:
 def run(live: Live, folder: Path, selected: tuple[str, ...] = SELECTED) -> Ended:
     """Run the selected checks on the kept cluster, in a process of pytest of its own."""
     clean = clean_environment()
-    (folder / "pytest.ini").write_text("[pytest]\n")
     argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        str(SUITE),
-        f"--rootdir={SUITE.parents[1]}",
-        "-c",
-        str(folder / "pytest.ini"),
+        *_nested.selecting(folder, selected),
+        f"--cluster={live.file}",
+        "--cluster-keep=always",
+        f"--reports={folder}",
     ]
-    argv += ["-p", "no:cacheprovider", "--color=no", "-k", " or ".join(selected)]
-    argv += [f"--cluster={live.file}", "--cluster-keep=always", f"--reports={folder}"]
     done = subprocess.run(argv, cwd=folder, env=clean, capture_output=True, text=True, timeout=120, check=False)
     (written,) = folder.glob("*/report.json")
     report = json.loads(written.read_text())

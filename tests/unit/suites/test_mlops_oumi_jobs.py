@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,15 +32,6 @@ RUNTIME = Runtime("python3", "/oumi.sif")
 MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
 FOLDER = "/mnt/shared/jobs/r1/oumi"
 FULL, SMOKE = (Plan.of(load_scale(name)) for name in ("full", "smoke"))
-
-
-@pytest.fixture
-def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = Lease.acquire("plug", "r1")
-    yield found
-    found.release()
 
 
 def made(lease: Lease, plan: Plan = SMOKE, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:

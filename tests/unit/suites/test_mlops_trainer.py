@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,15 +31,6 @@ MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
 NO_FILE = Result((), 1, "", "cat: x: No such file or directory\n")
 WORK = scale().section("mnist", Work)
 FOLDER = "/mnt/shared/jobs/r1/mlops-r9"
-
-
-@pytest.fixture
-def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = Lease.acquire("plug", "r9")
-    yield found
-    found.release()
 
 
 def job(name: str, id: int, **values: Any) -> FakeJob:
