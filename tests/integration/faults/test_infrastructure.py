@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.progress import Silent
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
+from suites.phase1 import _rules as rules
 from suites.phase1 import test_access as access
 from suites.phase1 import test_machines as machines
 from suites.phase1 import test_network as network
@@ -25,7 +28,7 @@ from suites.phase3._faults import cut
 
 from .cases import NEEDED, Fault, put_to_the_test, sees
 from .inject import Inject, edited, hidden, shell, stopped
-from .live import NAME, SUBNET, Live
+from .live import BRIDGE, NAME, SUBNET, Live
 
 pytestmark = NEEDED
 
@@ -59,6 +62,30 @@ def unplugged(source: str, target: str) -> Inject:
             yield
 
     return inject
+
+
+@contextmanager
+def translated(live: Live) -> Iterator[None]:
+    """A rule of this host that lets the cluster's machines out under its own address, in a table of its own."""
+    rule = f"ip saddr {SUBNET}.0/24 masquerade"
+    table = f"table ip {NAME} {{ chain out {{ type nat hook postrouting priority srcnat; {rule}; }}; }}"
+    why = rules.asked(rules.RULES)[1]
+    assert "no program" not in why, why
+    if why:
+        pytest.skip(f"the kernel of this host has no nftables: {why}")
+    try:
+        subprocess.run(["nft", table], check=True)
+        yield
+    finally:
+        subprocess.run(["nft", f"table ip {NAME}; delete table ip {NAME}"], check=True)
+
+
+@contextmanager
+def lending(live: Live) -> Iterator[None]:
+    """Somebody on this host who hears what machines of the cluster ask a DHCP server."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((f"{SUBNET}.1", 67))
+        yield
 
 
 def squeezed(node: str, mib: int) -> Inject:
@@ -117,6 +144,24 @@ FAULTS = [
         ),
         id="a way out",
         marks=pytest.mark.seen_to_fail("INF-03", "INF-18"),
+    ),
+    pytest.param(
+        sees(
+            machines.test_network,
+            rf"localhost: translates {SUBNET}\.0/24 by rule ip {NAME} out: .*masquerade.*, expected none",
+            translated,
+        ),
+        id="addresses translated",
+        marks=pytest.mark.seen_to_fail("INF-03"),
+    ),
+    pytest.param(
+        sees(
+            machines.test_network,
+            rf"localhost: DHCP is served on {BRIDGE} by {SUBNET}\.1:67 users.*, expected nobody: ",
+            lending,
+        ),
+        id="addresses lent",
+        marks=pytest.mark.seen_to_fail("INF-03"),
     ),
     pytest.param(
         sees(
