@@ -60,6 +60,13 @@ def test_every_command_is_run_by_a_test_or_says_why_not() -> None:
     assert all(len(reason) > 10 for reason in ELSEWHERE.values())
 
 
+@pytest.mark.parametrize("text", [text for text in ELSEWHERE if text.startswith("pytest ")])
+def test_what_takes_too_long_for_a_test_is_planned_at_least(text: str, shell: Shell) -> None:
+    status, said = shell.run(f"{text.replace(' suites/', f' {ROOT}/suites/')} --plan")
+    assert status == 0, said
+    assert re.search(r"^[1-9]\d* tests would run", said, re.MULTILINE), said
+
+
 def test_the_page_is_short_and_finished() -> None:
     assert len(PAGE.splitlines()) <= 400
     (table,) = re.findall(r"^\| measured on .*\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
