@@ -296,11 +296,13 @@ def test_machine_that_dies_at_boot_shows_its_console_and_leaves_nothing(
 def test_what_was_left_by_a_kill_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = prepare(config("drvkill", "10.83.3", []))
-    found.driver.up(found.config, found.journal)
-    # The outer processes only: a machine's own init lives on without them.
-    for one in marked(cookie(found.config.name)):
-        if one.name in {"sh", "systemd-nspawn"}:
-            os.kill(one.pid, 9)
-    assert marked(cookie(found.config.name)), "the machines' inits should have survived"
-    found.down()
+    try:
+        found.driver.up(found.config, found.journal)
+        # The outer processes only: a machine's own init lives on without them.
+        for one in marked(cookie(found.config.name)):
+            if one.name in {"sh", "systemd-nspawn"}:
+                os.kill(one.pid, 9)
+        assert marked(cookie(found.config.name)), "the machines' inits should have survived"
+    finally:
+        found.down()
     assert traces(found.config) == []
