@@ -18,6 +18,8 @@ Network = Any
 NO_SUPPORT, NO_DOMAIN, NO_NETWORK, OPERATION_INVALID = 3, 42, 43, 55
 # virDomainUndefineFlagsValues: MANAGED_SAVE, SNAPSHOTS_METADATA and NVRAM
 UNDEFINE_ALL = 1 | 2 | 4
+# virDomainXMLFlags: the definition that the next start takes, also of a machine that runs.
+INACTIVE = 2
 # virDomainState (libvirt/libvirt-domain.h): NOSTATE, SHUTOFF and CRASHED are off, all others have a process.
 OFF = frozenset({0, 5, 6})
 

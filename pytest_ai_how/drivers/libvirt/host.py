@@ -12,6 +12,7 @@ from pytest_ai_how.config.models import ClusterConfig, Network, NodeConfig
 from pytest_ai_how.drivers.libvirt import api, names
 from pytest_ai_how.drivers.libvirt.daemon import PRIVATE
 from pytest_ai_how.drivers.libvirt.virtiofs import check_sources, virtiofsd
+from pytest_ai_how.drivers.libvirt.xml import EMULATED_CPU
 from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes
 from pytest_ai_how.errors import HostError, ProvisionError
 from pytest_ai_how.lease.state import cluster_state, cookie
@@ -31,6 +32,8 @@ _OWN: Mapping[str, str] = {
 _DISK_EACH = 512
 # What QEMU itself takes beside a machine's memory: measured, 60 to 90 MiB.
 _OVERHEAD = 90
+# Of libvirt's modes for CPUs, those that only KVM has.
+_HOST_CPU = ("host-passthrough", "host-model")
 _PAGES: Mapping[str, tuple[int, int]] = {"2M": (2, 2048), "1G": (1024, 1048576)}
 # The kernel's limit on an interface's name is 15 characters; libvirt's on a domain's is the file name limit.
 _NAME_LIMIT = 64
@@ -57,10 +60,14 @@ def check_tools(daemon: str) -> None:
         raise HostError("localhost", f"driver libvirt {why}", cure=api.INSTALL)
 
 
-def looks(config: ClusterConfig, daemon: str) -> tuple[Callable[[], None], ...]:
-    """All that is looked at before machines are made with ``daemon``; each raises what it refuses."""
+def looks(config: ClusterConfig, daemon: str, no_kvm: Callable[[], str]) -> tuple[Callable[[], None], ...]:
+    """All that is looked at before machines are made with ``daemon``; each raises what it refuses.
+
+    ``no_kvm`` says why machines are emulated here; empty where KVM boots them.
+    """
     found: list[Callable[[], None]] = [
         lambda: check_config(config),
+        lambda: check_cpus(config, no_kvm),
         lambda: _check_network(config),
         *looks_without_tools(config),
         lambda: check_devices(config),
@@ -135,6 +142,21 @@ def _check_node(config: ClusterConfig, node: NodeConfig, network: Network) -> No
     if beyond := [cpu for cpu in node.pinning or () if cpu >= available]:
         seen = f"pinning: CPU {beyond[0]}, but this host has the CPUs 0 to {available - 1}"
         raise ProvisionError(node.name, seen, expected="CPUs of this host", cure="correct pinning")
+
+
+def check_cpus(config: ClusterConfig, no_kvm: Callable[[], str]) -> None:
+    """Refuse machines that are to have this host's CPU where they are emulated. Raises :class:`ProvisionError`.
+
+    KVM is asked for only where a machine needs it: the first answer takes the boot of a kernel.
+    """
+    for node in config.nodes:
+        if node.cpu_model in _HOST_CPU and (why := no_kvm()):
+            raise ProvisionError(
+                node.name,
+                f"cpu_model: {node.cpu_model}, but machines are emulated here and can't have this host's CPU: {why}",
+                expected="a host whose KVM boots machines, or a CPU that can be emulated",
+                cure=f"name a model in the YAML, such as {EMULATED_CPU}, or leave cpu_model out",
+            )
 
 
 def check_room(config: ClusterConfig, state: Path, meminfo: str, disk_free: int) -> None:

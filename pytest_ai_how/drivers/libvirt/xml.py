@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pytest_ai_how.assets import asset
+from pytest_ai_how.config.forms import CPU_MODES
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig, PciDevice
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.lease.state import cookie
@@ -102,7 +103,8 @@ class DomainXml:
             node=node,
             kvm=self.hypervisor.kvm,
             board=self.hypervisor.board,
-            emulated_cpu=EMULATED_CPU,
+            cpu=node.cpu_model or ("host-passthrough" if self.hypervisor.kvm else EMULATED_CPU),
+            cpu_modes=CPU_MODES,
             translated=TRANSLATED,
             emulator=self.hypervisor.emulator,
             virtiofsd=self.hypervisor.virtiofsd,

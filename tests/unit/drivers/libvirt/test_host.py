@@ -117,6 +117,38 @@ def test_huge_pages_must_be_set_aside(tmp_path: Path) -> None:
     host.check_pages(config(hugepages="2M"), tmp_path)
 
 
+@pytest.mark.parametrize("word", ["host-passthrough", "host-model"])
+def test_an_emulated_machine_can_not_have_this_hosts_cpu(word: str) -> None:
+    asked: list[str] = []
+
+    def emulated() -> str:
+        asked.append("KVM")
+        return "there is no /dev/kvm"
+
+    for able in (config(), config(cpu_model="Westmere"), config(cpu_model="maximum")):
+        host.check_cpus(able, emulated)
+    assert asked == [], "the first answer takes the boot of a kernel"
+    host.check_cpus(config(cpu_model=word), lambda: "")
+    with pytest.raises(ProvisionError) as caught:
+        host.check_cpus(config(cpu_model=word), emulated)
+    assert str(caught.value).splitlines() == [
+        f"node01: cpu_model: {word}, but machines are emulated here and can't have this host's CPU: "
+        "there is no /dev/kvm",
+        "  expected: a host whose KVM boots machines, or a CPU that can be emulated",
+        "  do: name a model in the YAML, such as Nehalem, or leave cpu_model out",
+    ]
+
+
+def test_a_plan_and_a_bring_up_look_at_the_cpus() -> None:
+    said = []
+    for look in host.looks(config(cpu_model="host-model"), daemon.PRIVATE, lambda: "there is no /dev/kvm"):
+        try:
+            look()
+        except (HostError, ProvisionError) as error:
+            said.append(error.seen)
+    assert any(seen.startswith("cpu_model: host-model") for seen in said)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "uuid", "mark", "said"),
     [

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.drivers.libvirt.xml import (
@@ -107,22 +108,35 @@ def test_another_cluster_is_another_in_all_that_must_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hypervisor", "changes", "mode", "model"),
+    ("hypervisor", "word", "mode", "model", "check"),
     [
-        (EMULATED, {}, "custom", EMULATED_CPU),
-        (KVM, {}, "host-passthrough", None),
-        (KVM, {"cpu_model": "Cascadelake-Server"}, "custom", "Cascadelake-Server"),
-        (EMULATED, {"cpu_model": "Westmere"}, "custom", "Westmere"),
+        (EMULATED, None, "custom", EMULATED_CPU, "none"),
+        (KVM, None, "host-passthrough", None, "none"),
+        (KVM, "host-passthrough", "host-passthrough", None, "none"),
+        (KVM, "host-model", "host-model", None, "partial"),
+        (KVM, "maximum", "maximum", None, "none"),
+        (KVM, "Cascadelake-Server", "custom", "Cascadelake-Server", "partial"),
+        (EMULATED, "Westmere", "custom", "Westmere", "none"),
+        (EMULATED, "maximum", "maximum", None, "none"),
     ],
 )
-def test_the_cpu_is_the_hosts_where_kvm_boots(
-    hypervisor: Hypervisor, changes: dict[str, Any], mode: str, model: str | None
+def test_the_cpu_is_the_hosts_where_kvm_boots_or_the_one_that_is_configured(
+    hypervisor: Hypervisor, word: str | None, mode: str, model: str | None, check: str
 ) -> None:
-    found = domain(hypervisor, **changes)
+    found = domain(hypervisor, cpu_model=word, cpus=3)
     cpu = found.find("cpu")
     assert found.get("type") == ("kvm" if hypervisor.kvm else "qemu")
     assert cpu is not None
-    assert (cpu.get("mode"), cpu.findtext("model")) == (mode, model)
+    assert (cpu.get("mode"), cpu.findtext("model"), cpu.get("check")) == (mode, model, check)
+    assert cpu.find("topology[@cores='3']") is not None
+
+
+def test_the_workstation_is_given_its_own_cpu() -> None:
+    cluster = load_config("workstation/hpc", environ={})
+    rendered = [DomainXml(cluster, KVM).of(node, FILES, ()) for node in cluster.nodes]
+    cpus = [ElementTree.fromstring(xml).find("cpu") for xml in rendered]
+    modes = {(cpu.get("mode"), cpu.findtext("model")) for cpu in cpus if cpu is not None}
+    assert (len(rendered), modes) == (len(cluster.nodes), {("host-passthrough", None)})
 
 
 def test_pinning_and_huge_pages() -> None:
