@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, Network, NodeConfig
 from pytest_ai_how.drivers.libvirt import api, names
 from pytest_ai_how.drivers.libvirt.daemon import PRIVATE
 from pytest_ai_how.drivers.libvirt.virtiofs import check_sources, virtiofsd
-from pytest_ai_how.drivers.libvirt.xml import EMULATED_CPU
+from pytest_ai_how.drivers.libvirt.xml import EMULATED_CPU, holds_storage
 from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes
 from pytest_ai_how.errors import HostError, ProvisionError
-from pytest_ai_how.lease.state import cluster_state, cookie
+from pytest_ai_how.lease.state import cache_home, cluster_state, cookie
 from pytest_ai_how.pci import check as check_devices
 
 EMULATOR = "qemu-system-x86_64"
@@ -78,12 +79,15 @@ def looks(config: ClusterConfig, daemon: str, no_kvm: Callable[[], str]) -> tupl
 
 
 def looks_without_tools(config: ClusterConfig) -> tuple[Callable[[], None], ...]:
-    """What can be looked at on a host that has nothing of libvirt: memory, disk, pages."""
+    """What can be looked at on a host that has nothing of libvirt: memory, disks, pages."""
     state = cluster_state(config.name)
-    existing = next(path for path in (state, *state.parents) if path.exists())
+    existing, images = (
+        next(path for path in (folder, *folder.parents) if path.exists()) for folder in (state, cache_home())
+    )
     return (
         lambda: check_room(config, state, Path("/proc/meminfo").read_text(), shutil.disk_usage(existing).free),
         lambda: check_pages(config),
+        lambda: check_disks(config, (existing, images)),
     )
 
 
@@ -198,6 +202,33 @@ def check_pages(config: ClusterConfig, sysfs: Path = Path("/sys/kernel/mm/hugepa
                 expected=f"{needed} for {', '.join(node.name for node in starting)}",
                 cure=f"echo {needed} >{sysfs}/hugepages-{kib}kB/nr_hugepages, or leave hugepages out",
             )
+
+
+def check_disks(config: ClusterConfig, folders: Iterable[Path]) -> None:
+    """Refuse machines that hold storage where their disks, in ``folders``, can't be written past this host's memory."""
+    if not (holding := [node.name for node in config.nodes if holds_storage(config, node)]):
+        return
+    for folder in folders:
+        if not does_direct_io(folder):
+            raise HostError(
+                str(folder),
+                "its file system does no direct I/O (O_DIRECT)",
+                expected=f"one that does, under the disks of {', '.join(holding)}, which hold BeeGFS's data",
+                cure="point XDG_STATE_HOME and XDG_CACHE_HOME at another file system, such as ext4 or XFS",
+            )
+
+
+def does_direct_io(folder: Path) -> bool:
+    """Whether files of ``folder`` can be opened past this host's memory (open(2), O_DIRECT: EINVAL where they can't).
+
+    Where no nameless file can be made, it can't be told, and QEMU will say so.
+    """
+    for flags in (0, os.O_DIRECT):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | flags))
+        except OSError as error:
+            return not flags or error.errno != errno.EINVAL
+    return True
 
 
 def check_names(config: ClusterConfig, connection: api.Connection) -> None:

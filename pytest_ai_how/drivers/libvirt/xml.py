@@ -109,6 +109,7 @@ class DomainXml:
             emulator=self.hypervisor.emulator,
             virtiofsd=self.hypervisor.virtiofsd,
             labels=self.hypervisor.labels,
+            disk_cache="none" if holds_storage(self.config, node) else "unsafe",
             files=files,
             filesystems=filesystems,
             hostdevs=[pci_address(device) for device in node.devices],
@@ -126,6 +127,11 @@ class DomainXml:
         if node.devices:
             yield "ai_how.coldplug"
         yield from (f"ai_how.role={role}" for role in node.roles)
+
+
+def holds_storage(config: ClusterConfig, node: NodeConfig) -> bool:
+    """Whether data of the shared file system lies on the machine's disk: BeeGFS's targets, or its metadata."""
+    return config.storage.kind == "beegfs" and bool({"controller", "storage"} & set(node.roles))
 
 
 def network_xml(config: ClusterConfig, *, own_bridge: bool) -> str:

@@ -75,3 +75,16 @@ def test_libvirt_reads_what_is_planned(
     cpu = ElementTree.fromstring(domain.XMLDesc()).find("cpu")
     assert cpu is not None
     assert cpu.get("mode") == {"EPYC-Rome": "custom", None: "host-passthrough" if kvm else "custom"}.get(word, word)
+
+
+def test_disks_with_storage_are_valid_too(libvirt: api.Connection) -> None:
+    beegfs = {"kind": "beegfs", "beegfs": {"generation": "8", "packages": {"folder": "/p"}}}
+    nodes = [{**node.model_dump(), "roles": ("compute", "storage")} for node in config("ahxml", "10.95.0").nodes[1:]]
+    nodes.append({"name": "controller", "roles": ("controller",), "address": "10.95.0.10"})
+    cluster = config("ahxml", "10.95.0", storage=beegfs, nodes=nodes)
+    for node in cluster.nodes:
+        xml = DomainXml(cluster, KVM).of(node, FILES, ()).replace("<domain type='kvm'", "<domain type='test'")
+        domain = libvirt.defineXMLFlags(xml, _VALIDATE)
+        driver = ElementTree.fromstring(domain.XMLDesc()).find("./devices/disk/driver")
+        assert driver is not None
+        assert driver.get("cache") == "none"

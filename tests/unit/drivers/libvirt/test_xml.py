@@ -11,6 +11,7 @@ import pytest
 
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.storage import Storage
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.drivers.libvirt.xml import (
     EMULATED_CPU,
@@ -60,6 +61,27 @@ def test_a_machine_boots_the_kernel_directly_from_its_own_disk() -> None:
     console = found.find("./devices/serial[@type='file']/source")
     assert console is not None
     assert (console.get("path"), console.get("append")) == ("/m/console.log", "on")
+
+
+@pytest.mark.parametrize(
+    ("kind", "roles", "cache"),
+    [
+        ("beegfs", ["controller"], "none"),
+        ("beegfs", ["storage"], "none"),
+        ("beegfs", ["compute", "storage"], "none"),
+        ("beegfs", ["compute"], "unsafe"),
+        ("host-directory", ["compute", "storage"], "unsafe"),
+        ("none", ["controller"], "unsafe"),
+    ],
+)
+def test_what_storage_writes_reaches_the_disk(kind: str, roles: list[str], cache: str) -> None:
+    beegfs = {"generation": "8", "packages": {"folder": "/p"}} if kind == "beegfs" else None
+    storage = Storage.model_validate({"kind": kind, "beegfs": beegfs})
+    cluster = config().model_copy(update={"storage": storage})
+    node = cluster.nodes[1].model_copy(update={"roles": tuple(roles)})
+    driver = ElementTree.fromstring(DomainXml(cluster, KVM).of(node, FILES, ())).find("./devices/disk/driver")
+    assert driver is not None
+    assert (driver.get("cache"), driver.get("io"), driver.get("discard")) == (cache, None, "unmap")
 
 
 def test_emulated_machines_boot_on_one_cpu_and_those_with_devices_look_for_their_drivers() -> None:
