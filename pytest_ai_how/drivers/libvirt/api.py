@@ -58,14 +58,14 @@ def connected(uri: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def naming(where: str, failed: str) -> Iterator[None]:
+def naming(where: str, failed: str, cure: str = "see what libvirt and QEMU say to it") -> Iterator[None]:
     """Say which machine it was that libvirt refused in the block. Raises :class:`ProvisionError`."""
     try:
         yield
     except Exception as error:
         if not error_number(error):
             raise
-        raise ProvisionError(where, f"{failed}: {error}", cure="see what libvirt and QEMU say to it") from error
+        raise ProvisionError(where, f"{failed}: {error}", cure=cure) from error
 
 
 def answers(uri: str) -> bool:
