@@ -33,7 +33,8 @@ _OWN: Mapping[str, str] = {
 _DISK_EACH = 512
 # What QEMU itself takes beside a machine's memory: measured, 60 to 90 MiB.
 _OVERHEAD = 90
-# Of libvirt's modes for CPUs, those that only KVM has.
+# Of libvirt's modes for CPUs, those that are this host's. Emulated, by its domain capabilities (9.0), the first is not
+# to be had, and the second is the most that QEMU emulates, for which there is a word of its own: maximum.
 _HOST_CPU = ("host-passthrough", "host-model")
 _PAGES: Mapping[str, tuple[int, int]] = {"2M": (2, 2048), "1G": (1024, 1048576)}
 # The kernel's limit on an interface's name is 15 characters; libvirt's on a domain's is the file name limit.
