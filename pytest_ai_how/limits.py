@@ -52,6 +52,9 @@ class Limit(_Strict):
     physical_max_fraction: float | None = Field(
         default=None, gt=0, description="a value above this fraction of the ceiling was not measured but cached"
     )
+    physical_max: float | None = Field(
+        default=None, gt=0, description="as physical_max_fraction, of what is a share of something itself"
+    )
 
 
 class _File(_Strict):
@@ -196,14 +199,20 @@ class _Judging:
             return "invalid", f"{said}, which is not a measurement"
         if ceiling is not None and not (math.isfinite(ceiling) and ceiling > 0):
             return "invalid", f"{said}, but its ceiling is {ceiling:.6g} {limit.unit}, which is not a measurement"
-        if limit.physical_max_fraction is not None and ceiling is not None:
-            most = limit.physical_max_fraction * ceiling
-            if self.value > most:
-                return "invalid", f"{said}, above the physical limit of {most:.6g} {limit.unit}: it measured a cache"
+        if (most := self.most()) is not None and self.value > most:
+            return "invalid", f"{said}, above the physical limit of {most:.6g} {limit.unit}: it measured a cache"
         if limit.gate is None:
             return "recorded", ""
         broken = self.broken(limit.gate)
         return ("fail", f"{said}, expected {'; '.join(broken)}") if broken else ("pass", "")
+
+    def most(self) -> float | None:
+        """The largest value that can be true; None when nothing says so."""
+        limit, ceiling = self.limit, self.ceiling
+        of_ceiling = None
+        if limit.physical_max_fraction is not None and ceiling is not None:
+            of_ceiling = limit.physical_max_fraction * ceiling
+        return min((edge for edge in (limit.physical_max, of_ceiling) if edge is not None), default=None)
 
     def stretch(self, bounds: Bounds) -> Literal["met", "missed"]:
         return "missed" if self.broken(bounds) else "met"

@@ -28,6 +28,8 @@ SlurmTime = Annotated[str, Field(pattern=r"^([0-9]{1,8}|([0-9]{1,5}-)?[0-9]{1,3}
 HostFile = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
 # A CPU model as libvirt names it (`virsh cpu-models x86_64`), or one of its modes.
 CpuModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$")]
+#: What ``cpu_model`` may be beside a model: modes of libvirt's (formatdomain, "CPU model and topology").
+CPU_MODES = ("host-passthrough", "host-model", "maximum")
 # domain:bus:slot.function as the kernel writes it in /sys/bus/pci/devices: a slot has 5 bits, a function 3.
 PciAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")]
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]

@@ -26,6 +26,8 @@ metrics:
   job.start: {unit: s, gate: {max: 5}, source: row Y}
   job.done: {unit: "%", gate: {min: 99}, source: row Z}
   job.rate: {unit: jobs/s, source: recorded}
+  disk.share: {unit: fraction, gate: {min: 0.5}, stretch: {min: 1}, physical_max: 3, source: row W}
+  disk.most: {unit: MiB/s, of: disk.raw, physical_max: 200, physical_max_fraction: 3, source: recorded}
 """
 
 
@@ -73,6 +75,12 @@ def test_local_covers_phase_6() -> None:
         ("disk.write", 125.1, "MiB/s", 100.0, "invalid"),
         ("disk.write", 50.0, "MiB/s", 0.0, "invalid"),
         ("disk.write", 50.0, "MiB/s", math.nan, "invalid"),
+        ("disk.share", 0.4, "fraction", None, "fail"),
+        ("disk.share", 3.0, "fraction", None, "pass"),
+        ("disk.share", 3.01, "fraction", None, "invalid"),
+        ("disk.most", 201.0, "MiB/s", 100.0, "invalid"),
+        ("disk.most", 200.0, "MiB/s", 100.0, "recorded"),
+        ("disk.most", 151.0, "MiB/s", 50.0, "invalid"),
     ],
 )
 def test_outcome(limits: Limits, metric: str, value: float, unit: str, ceiling: float | None, outcome: str) -> None:
@@ -100,6 +108,31 @@ def test_words_of_an_impossible_value(limits: Limits) -> None:
         "disk.write is 900 MiB/s, above the physical limit of 125 MiB/s: it measured a cache ["
     )
     assert judgement.stretch == ""
+    judgement = limits.judge("disk.share", 50.0, "fraction")
+    assert judgement.reason == (
+        f"disk.share is 50 fraction, above the physical limit of 3 fraction: it measured a cache "
+        f"[{limits.file}:13: row W]"
+    )
+    assert judgement.stretch == ""
+
+
+def test_no_profile_takes_a_share_of_storage_that_no_disk_can_give() -> None:
+    layers = [
+        f"storage.chain.{layer}.{way}" for layer in ("target", "shared", "container") for way in ("read", "write")
+    ]
+    for limits in (load_limits(name, emulated=emulated) for name in limits_names() for emulated in (False, True)):
+        for metric in (*layers, "storage.scaling_efficiency"):
+            assert limits.judge(metric, 1.2, "fraction").ok, f"{limits.where(metric)}: {metric}"
+            assert limits.judge(metric, 50.0, "fraction").invalid, f"{limits.where(metric)}: {metric}"
+        for metric, unit in (
+            ("storage.virtiofs.seq_read", "MiB/s"),
+            ("storage.virtiofs.seq_write", "MiB/s"),
+            ("storage.seq_read", "MiB/s"),
+            ("storage.seq_write", "MiB/s"),
+            ("storage.vs_single_directory", "fraction"),
+        ):
+            assert limits.judge(metric, 1200.0, unit, ceiling=1000.0).ok, f"{limits.where(metric)}: {metric}"
+            assert limits.judge(metric, 50_000.0, unit, ceiling=1000.0).invalid, f"{limits.where(metric)}: {metric}"
 
 
 def test_stretch_is_reported_and_fails_nothing(limits: Limits) -> None:

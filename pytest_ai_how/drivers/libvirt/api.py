@@ -18,6 +18,8 @@ Network = Any
 NO_SUPPORT, NO_DOMAIN, NO_NETWORK, OPERATION_INVALID = 3, 42, 43, 55
 # virDomainUndefineFlagsValues: MANAGED_SAVE, SNAPSHOTS_METADATA and NVRAM
 UNDEFINE_ALL = 1 | 2 | 4
+# virDomainXMLFlags: the definition that the next start takes, also of a machine that runs.
+INACTIVE = 2
 # virDomainState (libvirt/libvirt-domain.h): NOSTATE, SHUTOFF and CRASHED are off, all others have a process.
 OFF = frozenset({0, 5, 6})
 
@@ -56,14 +58,14 @@ def connected(uri: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def naming(where: str, failed: str) -> Iterator[None]:
+def naming(where: str, failed: str, cure: str = "see what libvirt and QEMU say to it") -> Iterator[None]:
     """Say which machine it was that libvirt refused in the block. Raises :class:`ProvisionError`."""
     try:
         yield
     except Exception as error:
         if not error_number(error):
             raise
-        raise ProvisionError(where, f"{failed}: {error}", cure="see what libvirt and QEMU say to it") from error
+        raise ProvisionError(where, f"{failed}: {error}", cure=cure) from error
 
 
 def answers(uri: str) -> bool:

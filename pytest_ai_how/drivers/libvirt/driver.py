@@ -61,7 +61,7 @@ class LibvirtDriver:
 
         chosen = daemon.chosen_daemon()
         host.check_tools(chosen)
-        for look in host.looks(config, chosen):
+        for look in host.looks(config, chosen, self._no_kvm):
             look()
 
     def refusals(self, config: ClusterConfig) -> tuple[AiHowError, ...]:
@@ -72,7 +72,7 @@ class LibvirtDriver:
         try:
             chosen = daemon.chosen_daemon()
             host.check_tools(chosen)
-            looks = host.looks(config, chosen)
+            looks = host.looks(config, chosen, self._no_kvm)
         except AiHowError as error:
             found.append(error)
             looks = host.looks_without_tools(config)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, Network, NodeConfig
 from pytest_ai_how.drivers.libvirt import api, names
 from pytest_ai_how.drivers.libvirt.daemon import PRIVATE
 from pytest_ai_how.drivers.libvirt.virtiofs import check_sources, virtiofsd
+from pytest_ai_how.drivers.libvirt.xml import EMULATED_CPU, holds_storage
 from pytest_ai_how.drivers.machines.network import check_network, host_links, host_routes
 from pytest_ai_how.errors import HostError, ProvisionError
-from pytest_ai_how.lease.state import cluster_state, cookie
+from pytest_ai_how.lease.state import cache_home, cluster_state, cookie
 from pytest_ai_how.pci import check as check_devices
 
 EMULATOR = "qemu-system-x86_64"
@@ -31,6 +33,9 @@ _OWN: Mapping[str, str] = {
 _DISK_EACH = 512
 # What QEMU itself takes beside a machine's memory: measured, 60 to 90 MiB.
 _OVERHEAD = 90
+# Of libvirt's modes for CPUs, those that are this host's. Emulated, by its domain capabilities (9.0), the first is not
+# to be had, and the second is the most that QEMU emulates, for which there is a word of its own: maximum.
+_HOST_CPU = ("host-passthrough", "host-model")
 _PAGES: Mapping[str, tuple[int, int]] = {"2M": (2, 2048), "1G": (1024, 1048576)}
 # The kernel's limit on an interface's name is 15 characters; libvirt's on a domain's is the file name limit.
 _NAME_LIMIT = 64
@@ -57,10 +62,14 @@ def check_tools(daemon: str) -> None:
         raise HostError("localhost", f"driver libvirt {why}", cure=api.INSTALL)
 
 
-def looks(config: ClusterConfig, daemon: str) -> tuple[Callable[[], None], ...]:
-    """All that is looked at before machines are made with ``daemon``; each raises what it refuses."""
+def looks(config: ClusterConfig, daemon: str, no_kvm: Callable[[], str]) -> tuple[Callable[[], None], ...]:
+    """All that is looked at before machines are made with ``daemon``; each raises what it refuses.
+
+    ``no_kvm`` says why machines are emulated here; empty where KVM boots them.
+    """
     found: list[Callable[[], None]] = [
         lambda: check_config(config),
+        lambda: check_cpus(config, no_kvm),
         lambda: _check_network(config),
         *looks_without_tools(config),
         lambda: check_devices(config),
@@ -71,12 +80,15 @@ def looks(config: ClusterConfig, daemon: str) -> tuple[Callable[[], None], ...]:
 
 
 def looks_without_tools(config: ClusterConfig) -> tuple[Callable[[], None], ...]:
-    """What can be looked at on a host that has nothing of libvirt: memory, disk, pages."""
+    """What can be looked at on a host that has nothing of libvirt: memory, disks, pages."""
     state = cluster_state(config.name)
-    existing = next(path for path in (state, *state.parents) if path.exists())
+    existing, images = (
+        next(path for path in (folder, *folder.parents) if path.exists()) for folder in (state, cache_home())
+    )
     return (
         lambda: check_room(config, state, Path("/proc/meminfo").read_text(), shutil.disk_usage(existing).free),
         lambda: check_pages(config),
+        lambda: check_disks(config, (existing, images)),
     )
 
 
@@ -137,6 +149,21 @@ def _check_node(config: ClusterConfig, node: NodeConfig, network: Network) -> No
         raise ProvisionError(node.name, seen, expected="CPUs of this host", cure="correct pinning")
 
 
+def check_cpus(config: ClusterConfig, no_kvm: Callable[[], str]) -> None:
+    """Refuse machines that are to have this host's CPU where they are emulated. Raises :class:`ProvisionError`.
+
+    KVM is asked for only where a machine needs it: the first answer takes the boot of a kernel.
+    """
+    for node in config.nodes:
+        if node.cpu_model in _HOST_CPU and (why := no_kvm()):
+            raise ProvisionError(
+                node.name,
+                f"cpu_model: {node.cpu_model}, but machines are emulated here and can't have this host's CPU: {why}",
+                expected="a host whose KVM boots machines, or a CPU that can be emulated",
+                cure=f"name a model in the YAML, such as {EMULATED_CPU}, or leave cpu_model out",
+            )
+
+
 def check_room(config: ClusterConfig, state: Path, meminfo: str, disk_free: int) -> None:
     """Refuse a host with too little memory or disk. ``meminfo`` is /proc/meminfo (proc(5)), ``disk_free`` bytes.
 
@@ -176,6 +203,33 @@ def check_pages(config: ClusterConfig, sysfs: Path = Path("/sys/kernel/mm/hugepa
                 expected=f"{needed} for {', '.join(node.name for node in starting)}",
                 cure=f"echo {needed} >{sysfs}/hugepages-{kib}kB/nr_hugepages, or leave hugepages out",
             )
+
+
+def check_disks(config: ClusterConfig, folders: Iterable[Path]) -> None:
+    """Refuse machines that hold storage where their disks, in ``folders``, can't be written past this host's memory."""
+    if not (holding := [node.name for node in config.nodes if holds_storage(config, node)]):
+        return
+    for folder in folders:
+        if not does_direct_io(folder):
+            raise HostError(
+                str(folder),
+                "its file system does no direct I/O (O_DIRECT)",
+                expected=f"one that does, under the disks of {', '.join(holding)}, which hold BeeGFS's data",
+                cure="point XDG_STATE_HOME and XDG_CACHE_HOME at another file system, such as ext4 or XFS",
+            )
+
+
+def does_direct_io(folder: Path) -> bool:
+    """Whether files of ``folder`` can be opened past this host's memory (open(2), O_DIRECT: EINVAL where they can't).
+
+    Where no nameless file can be made, it can't be told, and QEMU will say so.
+    """
+    for flags in (0, os.O_DIRECT):
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | flags))
+        except OSError as error:
+            return not flags or error.errno != errno.EINVAL
+    return True
 
 
 def check_names(config: ClusterConfig, connection: api.Connection) -> None:

@@ -17,12 +17,17 @@ from pytest_ai_how.drivers.machines.reality import Shape
 from pytest_ai_how.drivers.machines.render import File
 
 _UNTOLD: Mapping[str, str] = MappingProxyType({"address": "a guest sets its own address; libvirt knows its MAC only"})
-# Units of libvirt's <memory>, as it writes them: KiB.
+_NO_MODEL = "no model is configured; what the CPU is INF-02 looks at"
+# Units of libvirt's <memory> and <page>, as it writes them: KiB.
 _KIB_IN_MIB = 1024
+_PAGES: Mapping[str, str] = MappingProxyType({"2048": "2M", "1048576": "1G"})
 
 
 def shape(machine: Machine, domain: api.Domain) -> Shape:
-    """The machine's CPUs, memory, disk, wire and devices, from its live definition."""
+    """The machine's CPUs, memory, disk, wire and devices, from its live definition.
+
+    Its CPU's model is told where one is configured: otherwise the driver chose it.
+    """
     found = ElementTree.fromstring(domain.XMLDesc())  # noqa: S314  libvirtd's own answer
     disk = found.find("./devices/disk[@device='disk']/source")
     gib = virtual_size(machine.node.name, Path(disk.get("file", ""))) / 2**30 if disk is not None else 0
@@ -33,8 +38,13 @@ def shape(machine: Machine, domain: api.Domain) -> Shape:
         "disk": f"{gib:g} GiB",
         **_wire("" if tap is None else tap.get("dev", "")),
         "pci": " ".join(_devices(found)) or "none",
+        "hugepages": " ".join(_pages(found)) or "none",
+        "pinning": " ".join(_pinning(found)) or "none",
     }
-    return Shape(parts, _UNTOLD)
+    if machine.node.cpu_model is None:
+        return Shape(parts, {**_UNTOLD, "cpu_model": _NO_MODEL})
+    kept = ElementTree.fromstring(domain.XMLDesc(api.INACTIVE))  # noqa: S314  as above
+    return Shape({**parts, "cpu_model": _cpu_model(found, kept)}, _UNTOLD)
 
 
 def files(machine: Machine, folder: Path) -> tuple[File, ...]:
@@ -49,6 +59,31 @@ def _wire(tap: str) -> dict[str, str]:
         if link.get("ifname") == tap:
             return {"bridge": str(link.get("master", "no bridge")), "mtu": str(link["mtu"])}
     return {"bridge": "no interface", "mtu": "no interface"}
+
+
+def _pages(domain: ElementTree.Element) -> list[str]:
+    found = domain.findall("./memoryBacking/hugepages/page")
+    return [_PAGES.get(page.get("size", ""), f"{page.get('size')} {page.get('unit')}") for page in found]
+
+
+def _pinning(domain: ElementTree.Element) -> list[str]:
+    """The host's CPU of each of the machine's, in their order."""
+    found = domain.findall("./cputune/vcpupin")
+    return [pin.get("cpuset", "") for pin in sorted(found, key=lambda pin: int(pin.get("vcpu", "0")))]
+
+
+def _cpu_model(live: ElementTree.Element, kept: ElementTree.Element) -> str:
+    """The mode or the model of the machine's CPU.
+
+    In the definition of a machine that runs, libvirt puts the model in place of host-model.
+    """
+    cpu, told = live.find("cpu"), kept.find("cpu")
+    mode = "" if cpu is None else cpu.get("mode", "")
+    if mode != "custom":
+        return mode or "not told"
+    if told is not None and told.get("mode") == "host-model":
+        return "host-model"
+    return live.findtext("./cpu/model", "not told")
 
 
 def _devices(domain: ElementTree.Element) -> list[str]:

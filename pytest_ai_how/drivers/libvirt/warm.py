@@ -5,7 +5,8 @@
     $XDG_CACHE_HOME/pytest-ai-how/warm/          0700: whoever reads the memory of machines has their keys
         .lock                                    held (flock) while one is written
         .keeping-4f1c0a9b2d7e/                   being written; with the lock free: a leftover, removed
-        4f1c0a9b2d7e/manifest.json               the last thing written before the folder got this name
+        4f1c0a9b2d7e/manifest.json               the last thing written before the folder got this name: whose it is,
+                                                 and the bytes of each file
         4f1c0a9b2d7e/keys/                       as in the cluster's folder
         4f1c0a9b2d7e/node01/{memory,disk.qcow2,initrd}
 
@@ -55,6 +56,7 @@ done
 _STILL = ("sh", "-c", _SERVICES, "sh", "-", "1")
 # $1: seconds of the epoch. What it says is read back from the clock, before services see it.
 _GO_ON = ("sh", "-c", 'date --set "@$1" >/dev/null && date +%s.%N || exit 1' + _SERVICES, "sh")
+_ROOM = "free some room below XDG_CACHE_HOME, or leave bringup: restore out"
 # A machine that continues answers at once; on a host where ten others boot, sshd may need several tries.
 _REACHED = 60.0
 
@@ -79,21 +81,31 @@ class Warm:
 
     @property
     def is_kept(self) -> bool:
-        """Whether there is something complete to continue from, of exactly these machines."""
+        """Whether there is something complete to continue from, of exactly these machines.
+
+        What lost a file or the end of one is not complete: the machines boot, and are kept anew.
+        """
         try:
-            return bool(json.loads((self.folder / _MANIFEST).read_text())["fingerprint"] == self.fingerprint)
+            manifest = json.loads((self.folder / _MANIFEST).read_text())
+            return bool(manifest["fingerprint"] == self.fingerprint and manifest["sizes"] == _sizes(self.folder))
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    @property
+    def cure(self) -> str:
+        """What helps when it looks complete and is of no use all the same."""
+        return f"rm -r {self.folder}, then bring it up again: the machines boot, and are kept anew"
 
     def copy_to(self, machine: Machine) -> None:
         """Give ``machine`` the disk and the initramfs that it is to continue with; its folder exists."""
         kept = self.folder / machine.node.name
         for source, target in ((kept / "disk.qcow2", machine.disk), (kept / "initrd", machine.initrd)):
-            _copy(source, target)
+            _copy(machine.node.name, source, target, self.cure)
 
     def restore(self, machine: Machine, connection: api.Connection) -> None:
-        """Continue ``machine``, which is defined and off, from its memory."""
-        connection.restoreFlags(str(self.folder / machine.node.name / _MEMORY), None, _RUNNING)
+        """Continue ``machine``, which is defined and off, from its memory. Raises :class:`ProvisionError`."""
+        with api.naming(machine.node.name, "does not continue from what was kept of it", self.cure):
+            connection.restoreFlags(str(self.folder / machine.node.name / _MEMORY), None, _RUNNING)
 
 
 def warm_of(cluster: str, machines: Path, fingerprint: str, versions: Sequence[object]) -> Warm:
@@ -121,12 +133,14 @@ def keep(warm: Warm, keys: Path, machines: Sequence[Machine], connection: api.Co
     with _locked(warm.home):
         for old in _of_cluster(warm.home, warm.cluster):
             shutil.rmtree(old)
+        if warm.folder.exists():  # its manifest was lost
+            shutil.rmtree(warm.folder)
         place = warm.home / f".keeping-{warm.fingerprint[:_SHORT]}"
         place.mkdir(mode=0o700)
         try:
             _write(place, keys, machines, connection)
             manifest = {"fingerprint": warm.fingerprint, "cluster": warm.cluster, "kept_at": time.time()}
-            (place / _MANIFEST).write_text(json.dumps(manifest))
+            (place / _MANIFEST).write_text(json.dumps({**manifest, "sizes": _sizes(place)}))
             for file in (path for path in place.rglob("*") if path.is_file()):
                 file.chmod(0o600)
             subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
@@ -158,8 +172,9 @@ def _write(place: Path, keys: Path, machines: Sequence[Machine], connection: api
     try:
         _each(save, domains)
         for machine in machines:
-            _copy(machine.disk, place / machine.node.name / "disk.qcow2")
-            _copy(machine.initrd, place / machine.node.name / "initrd")
+            name = machine.node.name
+            _copy(name, machine.disk, place / name / "disk.qcow2", _ROOM)
+            _copy(name, machine.initrd, place / name / "initrd", _ROOM)
     finally:
         _each(go_on, domains)
 
@@ -262,13 +277,18 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy what root alone may read; blocks are shared where the file system can."""
-    subprocess.run(
-        ["cp", "--reflink=auto", "--sparse=always", "--preserve=mode", str(source), str(target)],
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )
+def _sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file below ``folder`` but for the manifest, by its path in there."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / _MANIFEST)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _copy(node: str, source: Path, target: Path, cure: str) -> None:
+    """Copy what root alone may read; blocks are shared where the file system can. Raises :class:`ProvisionError`."""
+    argv = ["cp", "--reflink=auto", "--sparse=always", "--preserve=mode", str(source), str(target)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise ProvisionError(node, f"{source} can't be copied: {done.stderr.strip()}", cure=cure)
     target.chmod(0o600)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pytest_ai_how.assets import asset
+from pytest_ai_how.config.forms import CPU_MODES
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig, PciDevice
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.lease.state import cookie
@@ -102,11 +103,13 @@ class DomainXml:
             node=node,
             kvm=self.hypervisor.kvm,
             board=self.hypervisor.board,
-            emulated_cpu=EMULATED_CPU,
+            cpu=node.cpu_model or ("host-passthrough" if self.hypervisor.kvm else EMULATED_CPU),
+            cpu_modes=CPU_MODES,
             translated=TRANSLATED,
             emulator=self.hypervisor.emulator,
             virtiofsd=self.hypervisor.virtiofsd,
             labels=self.hypervisor.labels,
+            disk_cache="none" if holds_storage(self.config, node) else "unsafe",
             files=files,
             filesystems=filesystems,
             hostdevs=[pci_address(device) for device in node.devices],
@@ -124,6 +127,11 @@ class DomainXml:
         if node.devices:
             yield "ai_how.coldplug"
         yield from (f"ai_how.role={role}" for role in node.roles)
+
+
+def holds_storage(config: ClusterConfig, node: NodeConfig) -> bool:
+    """Whether data of the shared file system lies on the machine's disk: BeeGFS's targets, or its metadata."""
+    return config.storage.kind == "beegfs" and bool({"controller", "storage"} & set(node.roles))
 
 
 def network_xml(config: ClusterConfig, *, own_bridge: bool) -> str:

@@ -10,7 +10,7 @@ from pytest_ai_how.config.models import ClusterConfig, NodeConfig
 from pytest_ai_how.drivers.machines.render import File
 
 #: What a configuration says of a machine's parts. Each is a text, to be compared as it is.
-PARTS = ("cpus", "memory", "disk", "bridge", "mtu", "address", "pci")
+PARTS = ("cpus", "memory", "disk", "bridge", "mtu", "address", "pci", "cpu_model", "hugepages", "pinning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +50,7 @@ def planned(config: ClusterConfig, node: NodeConfig) -> dict[str, str]:
         "disk": f"{node.disk} GiB",
         **wire,
         "pci": " ".join(device.address for device in node.devices) or "none",
+        "cpu_model": node.cpu_model or "not configured",
+        "hugepages": node.hugepages or "none",
+        "pinning": " ".join(map(str, node.pinning or ())) or "none",
     }

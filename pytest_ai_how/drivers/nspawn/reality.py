@@ -24,6 +24,7 @@ _UNTOLD: Mapping[str, str] = MappingProxyType(
     {
         "cpus": "systemd-nspawn machines see all CPUs of this host; Slurm's own count is SLU-07's",
         "disk": "the disk is an overlay on a file system of this host, without a size of its own",
+        **dict.fromkeys(("cpu_model", "hugepages", "pinning"), "systemd-nspawn machines share this host's kernel"),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Devices of this host in machines that real libvirt defines. Nothing boots: the device is one that no host has."""
+"""What machines are given of this host, as real libvirt defines it. Nothing boots: the card is one that no host has."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pytest_ai_how.config.models import PciDevice
 from pytest_ai_how.drivers.libvirt import api, build
 from pytest_ai_how.drivers.libvirt.driver import _address, _machine
 from pytest_ai_how.drivers.libvirt.host import host_lacks
+from pytest_ai_how.drivers.machines.reality import planned
 from pytest_ai_how.drivers.select import libvirt_driver
 from pytest_ai_how.errors import HostError, ProvisionError
 from pytest_ai_how.pci import held
@@ -29,18 +30,22 @@ NAME, SUBNET = "ahpci", "10.94.0"
 # The kernel numbers PCI domains from 0, and virtual ones from 0x10000.
 GPU = PciDevice(address="fffe:01:00.0", vendor="10de", device="2805")
 AUDIO = PciDevice(address="fffe:01:00.1", vendor="10de", device="22bd", kind="audio")
+LAST = (os.cpu_count() or 1) - 1
+# Westmere is old enough for each host, and for QEMU without KVM.
+TUNED = {"cpus": 2, "pinning": [LAST, 0], "hugepages": "2M", "cpu_model": "Westmere"}
 
 
 @pytest.fixture
 def off(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
-    """Two machines that are defined and left off; one of them is given a card."""
+    """Three machines that are defined and left off: one has any CPU, one is given a card, one is tuned."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
     gpus = {"kind": "passthrough", "count": 1, "type": "rtx", "devices": (GPU, AUDIO)}
     small = {"cpus": 1, "memory": 512, "disk": 4, "auto_start": False}
     nodes = [
-        {"name": "controller", "roles": ["controller"], "address": f"{SUBNET}.10", **small},
+        {"name": "controller", "roles": ["controller"], "address": f"{SUBNET}.10", "cpu_model": "maximum", **small},
         {"name": "gpu01", "roles": ["compute"], "address": f"{SUBNET}.11", "gpus": gpus, **small},
+        {"name": "tuned01", "roles": ["compute"], "address": f"{SUBNET}.12", **small, **TUNED},
     ]
     made = prepare(config(NAME, SUBNET, nodes=nodes, storage={"kind": "none"}, slurm=None), libvirt_driver(Silent()))
     try:
@@ -53,10 +58,7 @@ def off(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
 
 def test_a_machine_that_is_left_off_holds_nothing_and_is_told_why_it_can_not_start(off: Made) -> None:
     driver, gpu01 = off.driver, off.config.nodes[1]
-    assert {node.name: driver.state(off.config, node.name) for node in off.config.nodes} == {
-        "controller": "off",
-        "gpu01": "off",
-    }
+    assert {driver.state(off.config, node.name) for node in off.config.nodes} == {"off"}
     assert held() == ()
     with pytest.raises(HostError) as caught:
         driver.start(off.config, "gpu01")
@@ -73,6 +75,20 @@ def test_a_machine_that_is_left_off_holds_nothing_and_is_told_why_it_can_not_sta
     with pytest.raises(ProvisionError), api.connected(_address(off.config)) as connection:
         build.switch_on(machine, connection, off.journal.of("machines"))
     assert (held(), driver.state(off.config, gpu01.name)) == ((), "off")
+
+
+def test_pages_pinning_and_the_cpu_are_defined_as_configured(off: Made) -> None:
+    for name, parts in (("tuned01", {"cpu_model", "hugepages", "pinning"}), ("controller", {"cpu_model"})):
+        node = next(one for one in off.config.nodes if one.name == name)
+        plan, shape = planned(off.config, node), off.driver.shape(off.config, name)
+        assert {part: shape.parts[part] for part in parts} == {part: plan[part] for part in parts}
+    tuned = ET.fromstring(off.driver.definition(off.config, "tuned01"))
+    assert [pin.get("cpuset") for pin in tuned.findall("./cputune/vcpupin")] == [str(LAST), "0"]
+    assert [page.get("size") for page in tuned.findall("./memoryBacking/hugepages/page")] == ["2048"]
+    cpu = tuned.find("cpu")
+    assert cpu is not None
+    checked = "partial" if tuned.get("type") == "kvm" else "none"
+    assert (cpu.get("mode"), cpu.findtext("model"), cpu.get("check")) == ("custom", "Westmere", checked)
 
 
 def _place(hostdev: ET.Element) -> tuple[int, ...]:

@@ -55,6 +55,10 @@ def test_the_plan_names_all_parts() -> None:
     card = PciDevice(address="0000:01:00.0", vendor="10de", device="2805")
     given = lab.nodes[1].model_copy(update={"gpus": Gpus(kind="passthrough", count=1, devices=(card,))})
     assert planned(lab, given)["pci"] == "0000:01:00.0"
+    tuned = lab.nodes[1].model_copy(update={"cpu_model": "EPYC", "hugepages": "2M", "pinning": (4, 6)})
+    parts = ("cpu_model", "hugepages", "pinning")
+    assert [planned(lab, tuned)[part] for part in parts] == ["EPYC", "2M", "4 6"]
+    assert [planned(lab, lab.nodes[1])[part] for part in parts] == ["not configured", "none", "none"]
 
 
 def test_a_machine_that_does_not_run_has_no_shape(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,39 @@ def test_an_emulated_machine_has_the_cpu_that_it_can_have(cluster: Cluster) -> N
     assert list(wrong_features(chosen, emulated)) == ["node01: its CPU is custom, expected EPYC"]
 
 
+PASSED = "<cpu mode='host-passthrough' check='none' migratable='on'/>"
+#: What libvirt 9.0 makes of host-model, and of a model by its name, in the definition of a machine that runs.
+NAMED = "<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>EPYC-Rome</model></cpu>"
+
+
+@pytest.mark.seen_to_fail("INF-02")
+@pytest.mark.parametrize(
+    ("configured", "cpu", "says"),
+    [
+        ("host-passthrough", PASSED, None),
+        ("host-passthrough", NAMED, "custom EPYC-Rome"),
+        ("host-model", NAMED, None),
+        ("host-model", PASSED, "host-passthrough"),
+        ("host-model", NAMED.replace("full", "none"), "custom EPYC-Rome"),
+        ("maximum", "<cpu mode='maximum' check='none' migratable='on'/>", None),
+        ("maximum", NAMED, "custom EPYC-Rome"),
+        ("EPYC-Rome", NAMED, None),
+        ("EPYC", NAMED, "custom EPYC-Rome"),
+        ("EPYC-Rome", PASSED, "host-passthrough"),
+        # A model of this name would be another thing than the mode.
+        ("host-passthrough", NAMED.replace("EPYC-Rome", "host-passthrough"), "custom host-passthrough"),
+        ("EPYC", "", "not told"),
+    ],
+)
+def test_a_machine_has_the_cpu_that_is_configured(
+    cluster: Cluster, configured: str, cpu: str, says: str | None
+) -> None:
+    assert PASSED in DOMAIN
+    node: NodeConfig = cluster["node01"].config.model_copy(update={"cpu_model": configured})
+    expected = [f"node01: its CPU is {says}, expected {configured}"] if says else []
+    assert list(wrong_features(node, DOMAIN.replace(PASSED, cpu))) == expected
+
+
 def test_a_driver_without_domains_is_no_verdict(cluster: Cluster) -> None:
     with pytest.raises(AiHowError, match="has no definitions"):
         machines.test_domains(bringup(Switchboard({}), cluster), cluster, Evidence())

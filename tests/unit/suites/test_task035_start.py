@@ -196,6 +196,9 @@ def shaped(**changes: str) -> Told:
         ("mtu", "9000"),
         ("address", "10.78.0.11/24, 192.168.1.7/24"),
         ("pci", "0000:01:00.0"),
+        ("cpu_model", "EPYC"),
+        ("hugepages", "2M"),
+        ("pinning", "0 1"),
     ],
 )
 def test_a_machine_that_is_not_as_planned_is_red(evidence: Evidence, part: str, is_: str) -> None:

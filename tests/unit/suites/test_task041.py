@@ -110,6 +110,10 @@ def test_nodes_that_hinder_each_other_are_red(evidence: Evidence, measure: Measu
     in_turns = writing({"seq-write": 240}, others={"seq-write": 1})
     with pytest.raises(LimitExceeded, match=r"storage\.scaling_efficiency is 0\.5"):
         task041.test_scaling(alone, in_turns, SCRATCH, evidence, measure)
+    with pytest.raises(
+        InvalidMeasurement, match=r"storage\.scaling_efficiency is 10 fraction, above the physical limit"
+    ):
+        task041.test_scaling(storage({"seq-write": 24}), writing({"seq-write": 240}), SCRATCH, evidence, measure)
 
 
 @pytest.mark.seen_to_fail("STO-21")
@@ -140,6 +144,11 @@ def test_a_parallel_file_system_slower_than_one_directory_is_red(evidence: Evide
     task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 600}), evidence, measure, None)
     with pytest.raises(LimitExceeded, match=r"^controller: storage\.vs_single_directory is 0\.8"):
         task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure, None)
+    with pytest.raises(
+        InvalidMeasurement,
+        match=r"^controller: storage\.vs_single_directory is 10 fraction, above the physical limit of 3 ",
+    ):
+        task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 5000}), evidence, measure, None)
     # A directory of one machine comes through one network card.
     task041.test_faster_than_one_directory(storage({}), reading({"seq-read": 400}), evidence, measure, network(500)[0])
 
@@ -240,6 +249,18 @@ def test_a_slow_virtiofs_is_red_and_names_the_node(
     slower = storage({job.name: 900}, others={job.name: 150}, raw={job.name: 1000.0})
     with pytest.raises(LimitExceeded, match=r"^node02: storage\.virtiofs\.seq_\w+ is 150 MiB/s, expected at least \d+"):
         task041.test_virtiofs(slower, SCRATCH, evidence, measure, job)
+
+
+@pytest.mark.seen_to_fail("STO-35")
+@pytest.mark.parametrize("job", [task041.WRITE, task041.READ])
+def test_a_virtiofs_that_is_faster_than_what_is_behind_it_is_no_measurement(
+    evidence: Evidence, measure: Measurements, job: task041.FioJob
+) -> None:
+    fast = storage({job.name: 5000}, raw={job.name: 100.0})
+    with pytest.raises(
+        InvalidMeasurement, match=r"^node01: storage\.virtiofs\.seq_\w+ is 5000 MiB/s, above the physical"
+    ):
+        task041.test_virtiofs(fast, SCRATCH, evidence, measure, job)
 
 
 @pytest.mark.seen_to_fail("STO-35")

@@ -9,7 +9,7 @@ import pytest
 from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.report.measurements import LimitExceeded, Measurements
+from pytest_ai_how.report.measurements import InvalidMeasurement, LimitExceeded, Measurements
 from pytest_ai_how.services.apptainer import Apptainer
 from pytest_ai_how.services.storage import Medium, Storage
 from pytest_ai_how.services.storage.fio import FioReport
@@ -126,6 +126,21 @@ def test_a_shared_file_system_is_held_to_what_comes_through_the_network(
         judge(2000, 1800, 100, 90)
     with pytest.raises(LimitExceeded, match=r"storage\.chain\.target\.write is 0\.1 fraction"):
         judge(2000, 200, 100, 90)
+
+
+@pytest.mark.seen_to_fail("STO-18", "STO-19")
+@pytest.mark.parametrize(("job", "word"), [(task041.WRITE, "write"), (task041.READ, "read")])
+@pytest.mark.parametrize(
+    ("layer", "rates"),
+    [("target", (10, 500, 400, 390)), ("shared", (10, 9, 450, 440)), ("container", (30, 25, 10, 500))],
+)
+def test_a_layer_that_is_many_times_as_fast_as_the_one_below_is_no_measurement(
+    evidence: Evidence, measure: Measurements, job: task041.FioJob, word: str, layer: str, rates: tuple[float, ...]
+) -> None:
+    names = ("disk", "target", "shared", "container")
+    found = rf"^{layer}01, {layer}02: storage\.chain\.{layer}\.{word} is 50 fraction, above the physical limit of 3 "
+    with pytest.raises(InvalidMeasurement, match=found):
+        Chain([link(name, rate) for name, rate in zip(names, rates, strict=True)]).judge(job, evidence, measure)
 
 
 def test_a_layer_is_named_by_its_machines() -> None:

@@ -14,6 +14,7 @@ from pytest_ai_how.drivers.libvirt import api, daemon
 
 NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID = 3, 42, 43, 55
 RUNNING, SHUTDOWN, OFF, CRASHED = 1, 4, 5, 6
+INACTIVE = 2
 
 
 class LibvirtError(Exception):
@@ -29,12 +30,16 @@ class LibvirtError(Exception):
 
 @dataclass
 class FakeDomain:
-    """A domain; ``states`` are what it says from one question to the next, the last for ever."""
+    """A domain; ``states`` are what it says from one question to the next, the last for ever.
+
+    ``kept`` is what the next start would take, where that differs from ``xml``.
+    """
 
     home: FakeLibvirt
     xml: str
     states: list[int] = field(default_factory=lambda: [OFF])
     calls: list[str] = field(default_factory=list)
+    kept: str = ""
 
     @property
     def _root(self) -> ElementTree.Element:
@@ -46,8 +51,8 @@ class FakeDomain:
     def uuid(self) -> str:
         return self._root.findtext("uuid", "")
 
-    def XMLDesc(self) -> str:
-        return self.xml
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self.kept if flags == INACTIVE and self.kept else self.xml
 
     def state(self) -> list[int]:
         return [self.states.pop(0) if len(self.states) > 1 else self.states[0], 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.storage import Storage
 from pytest_ai_how.drivers.libvirt import daemon, host, names
 from pytest_ai_how.drivers.libvirt.virtiofs import SHARED_TAG, mounts_of
 from pytest_ai_how.errors import HostError, ProvisionError
@@ -115,6 +117,66 @@ def test_huge_pages_must_be_set_aside(tmp_path: Path) -> None:
     assert caught.value.expected == "512 for node01"
     (folder / "free_hugepages").write_text("512\n")
     host.check_pages(config(hugepages="2M"), tmp_path)
+
+
+def test_disks_with_storage_need_direct_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beegfs = config().model_copy(update={"storage": Storage(kind="beegfs")})
+    host.check_disks(beegfs, (tmp_path,))
+    opened = os.open
+
+    def cached_only(path: Path, flags: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", cached_only)
+    host.check_disks(config(), (tmp_path,))
+    with pytest.raises(HostError) as caught:
+        host.check_disks(beegfs, (tmp_path,))
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}: its file system does no direct I/O (O_DIRECT)",
+        "  expected: one that does, under the disks of controller, which hold BeeGFS's data",
+        "  do: point XDG_STATE_HOME and XDG_CACHE_HOME at another file system, such as ext4 or XFS",
+    ]
+
+    def unable(path: Path, flags: int) -> int:
+        raise OSError(errno.EINVAL, "no nameless files there")
+
+    monkeypatch.setattr(os, "open", unable)
+    host.check_disks(beegfs, (tmp_path,))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["host-passthrough", "host-model"])
+def test_an_emulated_machine_can_not_have_this_hosts_cpu(word: str) -> None:
+    asked: list[str] = []
+
+    def emulated() -> str:
+        asked.append("KVM")
+        return "there is no /dev/kvm"
+
+    for able in (config(), config(cpu_model="Westmere"), config(cpu_model="maximum")):
+        host.check_cpus(able, emulated)
+    assert asked == [], "the first answer takes the boot of a kernel"
+    host.check_cpus(config(cpu_model=word), lambda: "")
+    with pytest.raises(ProvisionError) as caught:
+        host.check_cpus(config(cpu_model=word), emulated)
+    assert str(caught.value).splitlines() == [
+        f"node01: cpu_model: {word}, but machines are emulated here and can't have this host's CPU: "
+        "there is no /dev/kvm",
+        "  expected: a host whose KVM boots machines, or a CPU that can be emulated",
+        "  do: name a model in the YAML, such as Nehalem, or leave cpu_model out",
+    ]
+
+
+def test_a_plan_and_a_bring_up_look_at_the_cpus() -> None:
+    said = []
+    for look in host.looks(config(cpu_model="host-model"), daemon.PRIVATE, lambda: "there is no /dev/kvm"):
+        try:
+            look()
+        except (HostError, ProvisionError) as error:
+            said.append(error.seen)
+    assert any(seen.startswith("cpu_model: host-model") for seen in said)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,78 @@ def test_only_the_last_state_of_a_cluster_is_kept(
     assert not (kept.home / ".keeping-ab12").exists()
 
 
+def truncate(path: Path) -> None:
+    path.write_text(path.read_text()[:-1])
+
+
+@pytest.mark.parametrize("damage", [truncate, Path.unlink], ids=["shorter", "gone"])
+@pytest.mark.parametrize(
+    "name", ["node01/memory", "controller/disk.qcow2", "node01/initrd", "keys/identity.json", "manifest.json"]
+)
+def test_what_is_damaged_is_not_kept_and_kept_anew(
+    kept: warm.Warm,
+    libvirt: SavedLibvirt,
+    machines: list[Machine],
+    keys: Path,
+    damage: Callable[[Path], None],
+    name: str,
+) -> None:
+    warm.keep(kept, keys, machines, libvirt)
+    assert kept.is_kept
+    damage(kept.folder / name)
+    assert not kept.is_kept
+    warm.keep(kept, keys, machines, libvirt)
+    assert kept.is_kept
+
+
+def test_what_was_kept_without_its_sizes_is_not_kept(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path
+) -> None:
+    warm.keep(kept, keys, machines, libvirt)
+    manifest = json.loads((kept.folder / "manifest.json").read_text())
+    assert manifest["sizes"]["node01/memory"] == (kept.folder / "node01/memory").stat().st_size
+    del manifest["sizes"]
+    (kept.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert not kept.is_kept
+
+
+def test_a_machine_that_does_not_continue_is_named_with_a_cure(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm.keep(kept, keys, machines, libvirt)
+    cure = f"  do: rm -r {kept.folder}, then bring it up again: the machines boot, and are kept anew"
+
+    def refuse(path: str, xml: None, flags: int) -> None:
+        raise LibvirtError(1, "operation failed: save image is incomplete")
+
+    monkeypatch.setattr(libvirt, "restoreFlags", refuse)
+    with pytest.raises(ProvisionError) as caught:
+        kept.restore(machines[1], libvirt)
+    assert str(caught.value).splitlines() == [
+        "node01: does not continue from what was kept of it: operation failed: save image is incomplete",
+        cure,
+    ]
+    (kept.folder / "node01/disk.qcow2").unlink()
+    with pytest.raises(ProvisionError) as caught:
+        kept.copy_to(machines[1])
+    said = str(caught.value).splitlines()
+    assert said[0].startswith(f"node01: {kept.folder}/node01/disk.qcow2 can't be copied: cp: ")
+    assert said[-1] == cure
+
+
+def test_a_disk_that_can_not_be_kept_is_named(
+    kept: warm.Warm, libvirt: SavedLibvirt, machines: list[Machine], keys: Path
+) -> None:
+    machines[1].disk.unlink()
+    with pytest.raises(ProvisionError) as caught:
+        warm.keep(kept, keys, machines, libvirt)
+    said = str(caught.value).splitlines()
+    assert said[0].startswith(f"node01: {machines[1].disk} can't be copied: cp: ")
+    assert said[-1] == "  do: free some room below XDG_CACHE_HOME, or leave bringup: restore out"
+    assert all(domain.states == [RUNNING] for domain in libvirt.domains)
+    assert not kept.is_kept
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fingerprint": "of others"}'])
 def test_what_is_not_complete_is_not_kept(kept: warm.Warm, text: str) -> None:
     kept.folder.mkdir(parents=True)
@@ -266,6 +339,7 @@ def test_leftovers_of_killed_processes_are_removed(kept: warm.Warm) -> None:
     lock.close()
     assert warm.leftovers(kept.home) == [kept.home / ".keeping-ab12"]
     kept.folder.mkdir()
-    (kept.folder / "manifest.json").write_text(json.dumps({"fingerprint": kept.fingerprint, "cluster": "lab"}))
+    manifest = {"fingerprint": kept.fingerprint, "cluster": "lab", "sizes": {}}
+    (kept.folder / "manifest.json").write_text(json.dumps(manifest))
     assert warm.leftovers(kept.home, remove=True) == [kept.home / ".keeping-ab12"]
     assert (kept.is_kept, warm.leftovers(kept.home)) == (True, [])

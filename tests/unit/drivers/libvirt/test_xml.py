@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.config.storage import Storage
 from pytest_ai_how.drivers.libvirt import names
 from pytest_ai_how.drivers.libvirt.xml import (
     EMULATED_CPU,
@@ -61,6 +63,27 @@ def test_a_machine_boots_the_kernel_directly_from_its_own_disk() -> None:
     assert (console.get("path"), console.get("append")) == ("/m/console.log", "on")
 
 
+@pytest.mark.parametrize(
+    ("kind", "roles", "cache"),
+    [
+        ("beegfs", ["controller"], "none"),
+        ("beegfs", ["storage"], "none"),
+        ("beegfs", ["compute", "storage"], "none"),
+        ("beegfs", ["compute"], "unsafe"),
+        ("host-directory", ["compute", "storage"], "unsafe"),
+        ("none", ["controller"], "unsafe"),
+    ],
+)
+def test_what_storage_writes_reaches_the_disk(kind: str, roles: list[str], cache: str) -> None:
+    beegfs = {"generation": "8", "packages": {"folder": "/p"}} if kind == "beegfs" else None
+    storage = Storage.model_validate({"kind": kind, "beegfs": beegfs})
+    cluster = config().model_copy(update={"storage": storage})
+    node = cluster.nodes[1].model_copy(update={"roles": tuple(roles)})
+    driver = ElementTree.fromstring(DomainXml(cluster, KVM).of(node, FILES, ())).find("./devices/disk/driver")
+    assert driver is not None
+    assert (driver.get("cache"), driver.get("io"), driver.get("discard")) == (cache, None, "unmap")
+
+
 def test_emulated_machines_boot_on_one_cpu_and_those_with_devices_look_for_their_drivers() -> None:
     def words(hypervisor: Hypervisor, **changes: Any) -> list[str]:
         return (domain(hypervisor, **changes).findtext("./os/cmdline") or "").split()
@@ -107,22 +130,35 @@ def test_another_cluster_is_another_in_all_that_must_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hypervisor", "changes", "mode", "model"),
+    ("hypervisor", "word", "mode", "model", "check"),
     [
-        (EMULATED, {}, "custom", EMULATED_CPU),
-        (KVM, {}, "host-passthrough", None),
-        (KVM, {"cpu_model": "Cascadelake-Server"}, "custom", "Cascadelake-Server"),
-        (EMULATED, {"cpu_model": "Westmere"}, "custom", "Westmere"),
+        (EMULATED, None, "custom", EMULATED_CPU, "none"),
+        (KVM, None, "host-passthrough", None, "none"),
+        (KVM, "host-passthrough", "host-passthrough", None, "none"),
+        (KVM, "host-model", "host-model", None, "partial"),
+        (KVM, "maximum", "maximum", None, "none"),
+        (KVM, "Cascadelake-Server", "custom", "Cascadelake-Server", "partial"),
+        (EMULATED, "Westmere", "custom", "Westmere", "none"),
+        (EMULATED, "maximum", "maximum", None, "none"),
     ],
 )
-def test_the_cpu_is_the_hosts_where_kvm_boots(
-    hypervisor: Hypervisor, changes: dict[str, Any], mode: str, model: str | None
+def test_the_cpu_is_the_hosts_where_kvm_boots_or_the_one_that_is_configured(
+    hypervisor: Hypervisor, word: str | None, mode: str, model: str | None, check: str
 ) -> None:
-    found = domain(hypervisor, **changes)
+    found = domain(hypervisor, cpu_model=word, cpus=3)
     cpu = found.find("cpu")
     assert found.get("type") == ("kvm" if hypervisor.kvm else "qemu")
     assert cpu is not None
-    assert (cpu.get("mode"), cpu.findtext("model")) == (mode, model)
+    assert (cpu.get("mode"), cpu.findtext("model"), cpu.get("check")) == (mode, model, check)
+    assert cpu.find("topology[@cores='3']") is not None
+
+
+def test_the_workstation_is_given_its_own_cpu() -> None:
+    cluster = load_config("workstation/hpc", environ={})
+    rendered = [DomainXml(cluster, KVM).of(node, FILES, ()) for node in cluster.nodes]
+    cpus = [ElementTree.fromstring(xml).find("cpu") for xml in rendered]
+    modes = {(cpu.get("mode"), cpu.findtext("model")) for cpu in cpus if cpu is not None}
+    assert (len(rendered), modes) == (len(cluster.nodes), {("host-passthrough", None)})
 
 
 def test_pinning_and_huge_pages() -> None:
