@@ -15,6 +15,7 @@ from pytest_ai_how.report.facts import Facts
 
 from ._access import BY_PASSWORD, offered, with_new_key, without_key, wrong_policy
 from ._facts import SSHD, settings
+from ._pair import OPENED_BY, Pair, key, loose, wrong_doors
 from ._rebuilt import Rebuilt
 
 #: How a machine's own ssh treats host keys: OpenSSH says true for yes (10.0).
@@ -64,6 +65,31 @@ def test_nobody_gets_in_without_a_key(
         assert came.ok and came.stdout.strip(), (  # noqa: PT018  one answer
             f"{name}: the administrator's login by key ended with {came.returncode}"
         )
+
+
+@pytest.mark.check("PRV-11")
+@pytest.mark.requires("network", "owned")
+@pytest.mark.reads(OPENED_BY)
+def test_the_key_pair_of_this_run(cluster: Cluster, pair: Pair, facts: Facts, evidence: Evidence) -> None:
+    """The private half is this account's alone, and its public half is what opens the machines, and nothing else does.
+
+    That the job user goes from node to node by a key of its own is the exception. Phase 0 has tried a pair like this
+    before there were machines.
+    """
+    private = pair.keys.private
+    evidence.attach("key pair", f"{private}, mode {pair.keys.mode:04o}\npublic: {pair.keys.public}")
+    wrong = list(loose(private))
+    assert not wrong, "; ".join(wrong)
+    try:
+        derived = key(pair.keys.derived())
+    except ValueError as error:
+        raise AssertionError(f"{private}: can't be read as a private key: {error}") from error
+    assert derived == key(pair.keys.public), (
+        f"{private}: its public half is {derived}, the one that was kept is {key(pair.keys.public)}; expected a pair"
+    )
+    for name, found in facts(OPENED_BY).items():
+        wrong += wrong_doors(name, found, pair, cluster.config.user)
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.mark.check("INF-06")
