@@ -29,7 +29,7 @@ _POLICY = "#!/bin/sh\nexit 101\n"
 class Apt:
     """apt with its state in ``folder``; :meth:`open` makes one. Its errors are ImageErrors that name the cause.
 
-    ``extra`` is the source of what Debian's ``mirror`` lacks.
+    ``extra`` is the source of what Debian's ``mirror`` lacks. Where both have a package, the higher version is taken.
     """
 
     folder: Path
@@ -85,11 +85,12 @@ class Apt:
     def install(self, root: Path, packages: Sequence[str]) -> None:
         """Install ``packages`` into ``root``, with all that they depend on and that is not there yet.
 
-        What is there is left as it is and fetched from nowhere. Only a root of Debian's family is taken.
+        What is there is left as it is and fetched from nowhere, whoever has a higher version, unless one of the others
+        depends on that. Only a root of Debian's family is taken.
         """
         check_family(root)
         shutil.copyfile(root / "var/lib/dpkg/status", self.folder / "status")
-        self._run("apt-get", "--yes", "--download-only", "install", *packages)
+        self._run("apt-get", "--yes", "--download-only", "--no-upgrade", "install", *packages)
         archives = sorted((self.folder / "archives").glob("*.deb"))
         if not archives:
             return

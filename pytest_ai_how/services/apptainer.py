@@ -76,30 +76,9 @@ class Apptainer:
         found = self.cluster.all.map(self._fault)
         return tuple(said for said in found.values() if said)
 
-    def version(self, node: Node) -> tuple[str, Result]:
-        """The version that the program on a machine tells ('' when it tells none), and its answer as evidence."""
-        told = node.run("apptainer", "--version", check=False, timeout=_TIMEOUT)
-        return parse_version(told.stdout) if told.ok else "", told
-
-    def build(self, node: Node) -> tuple[dict[str, str], Result]:
-        """How the program was built (``apptainer buildcfg``), by key, and its answer as evidence."""
-        told = node.run("apptainer", "buildcfg", check=False, timeout=_TIMEOUT)
-        return dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line), told
-
-    def packages(self, node: Node, names: Sequence[str]) -> tuple[dict[str, str], Result]:
-        """The versions of those of the Debian packages ``names`` that are installed, and dpkg's answer."""
-        form = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
-        told = node.run("dpkg-query", "--show", f"--showformat={form}", *names, check=False, timeout=_TIMEOUT)
-        rows = (line.split("\t") for line in told.stdout.splitlines())
-        return {row[0]: row[1] for row in rows if row[2:] == ["installed"]}, told
-
     def config(self, node: Node) -> dict[str, tuple[str, ...]]:
         """The directives of a machine's apptainer.conf. Raises FileError, AiHowError."""
         return parse_config(node.read(CONFIG), node.name)
-
-    def policy(self, node: Node) -> dict[str, object]:
-        """The execution control list of a machine. Raises FileError, and AiHowError naming what Apptainer rejects."""
-        return parse_policy(node.read(POLICY), node.name)
 
     def exec(
         self, node: Node, image: str, *argv: str, timeout: float = EXEC_TIMEOUT, **options: Unpack[ContainerOptions]
@@ -159,6 +138,15 @@ def parse_version(text: str) -> str:
     """
     found = re.fullmatch(r"apptainer version (\d+\.\d+\.\d+\S*)", text.strip())
     return found[1] if found else ""
+
+
+def parse_build(text: str) -> dict[str, str]:
+    r"""Read ``apptainer buildcfg`` (1.4.5): how the program was built, by key.
+
+    >>> parse_build("PACKAGE_NAME=apptainer\nAPPTAINER_SUID_INSTALL=0\n")
+    {'PACKAGE_NAME': 'apptainer', 'APPTAINER_SUID_INSTALL': '0'}
+    """
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -21,14 +21,17 @@ RIVALS: Mapping[str, str] = MappingProxyType({"vboxdrv": "VirtualBox", "vmmon": 
 VERSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"qemu": ("qemu-system-x86_64",), "libvirt": ("libvirtd", "virtqemud")}
 )
+# stat(2): st_blocks counts these, in bytes.
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """What this host is now.
 
-    ``meminfo`` and ``modules`` are proc(5)'s files of that name; ``disk_free`` is in bytes; ``versions`` is what each
-    program of :data:`VERSIONS` printed, empty where it is not installed.
+    ``meminfo`` and ``modules`` are proc(5)'s files of that name; ``versions`` is what each program of :data:`VERSIONS`
+    printed, empty where it is not installed. ``disk_free`` is in bytes, and so is ``disk_held``: what the disks of the
+    cluster's machines, where they are made, take already.
     """
 
     cpus: int
@@ -38,6 +41,7 @@ class Host:
     modules: str
     account: str
     versions: Mapping[str, str]
+    disk_held: int = 0
 
     def memory(self, field: str) -> int:
         """A field of ``meminfo`` in MiB.
@@ -77,7 +81,13 @@ def read_host(state: Path) -> Host:
         modules.read_text() if modules.exists() else "",
         groups,
         {name: _version(programs) for name, programs in VERSIONS.items()},
+        sum(layer.stat().st_blocks * _BLOCK for layer in (state / "machines/nodes").glob("*/disk.qcow2")),
     )
+
+
+def disks(config: ClusterConfig) -> int:
+    """The GiB that the machines' disks may grow to: each is a sparse layer over the image, and empty at first."""
+    return sum(node.disk for node in config.nodes)
 
 
 def major(said: str) -> int:
@@ -99,13 +109,20 @@ def table(config: ClusterConfig, host: Host, able: Able) -> str:
         "CPUs": f"{host.cpus}; the machines have {sum(node.cpus for node in starting)}, which share them",
         "memory": f"{host.memory('MemAvailable')} of {host.memory('MemTotal')} MiB; "
         f"the machines have {sum(node.memory for node in starting)}",
-        "disk": f"{host.disk_free // 2**20} MiB free below {host.disk}",
+        "disk": f"{host.disk_free // 2**20} MiB free below {host.disk}{_layers(config, host, able)}",
         "account": host.account,
         "other hypervisors": ", ".join(host.rivals) or "none",
         **{name: said or "not installed" for name, said in host.versions.items()},
         **{f"without {name}": why for name, why in able.facts.absent.items()},
     }
     return "\n".join(f"{name}: {value}" for name, value in rows.items())
+
+
+def _layers(config: ClusterConfig, host: Host, able: Able) -> str:
+    if able.facts.driver != "libvirt":
+        return ""
+    held, most = host.disk_held // 2**20, disks(config)
+    return f"; the machines' disks are sparse, hold {held} MiB and may grow to {most} GiB together"
 
 
 def _version(programs: tuple[str, ...]) -> str:

@@ -1,7 +1,8 @@
 """The key pair by which this host reaches the machines, and whether a machine lets it in.
 
-Of machines that are up, or that exist, it is theirs. Else a pair is made as for machines, and what lets it in is the
-image's own sshd, over the files that the machine would have: no machine is made.
+Of machines that are up, or that exist, it is theirs; phase 1 looks again at that of machines that it has made for it.
+Else a pair is made as for machines, and what lets it in is the image's own sshd, over the files that the machine would
+have: no machine is made.
 """
 
 from __future__ import annotations
@@ -73,11 +74,19 @@ def tried(
         public = private.with_name(f"{private.name}.pub")
         return Keys(private, public.read_text() if public.is_file() else ""), knock_at_machines(config, driver)
     if up:
-        folder = cluster_state(config.name) / "machines" / "keys"
-        kept = load_identity(folder).client.public
-        return Keys(folder / "id_ed25519", kept), knock_at_machines(config, driver)
+        return kept(config)[0], knock_at_machines(config, driver)
     keys, identity = make_keys(config, scratch / "keys")
     return keys, knock_at_image(config, keys, identity, tree(), scratch)
+
+
+def kept(config: ClusterConfig) -> tuple[Keys, Identity]:
+    """The pair of machines that we made, and all that was made with it.
+
+    Raises :class:`~pytest_ai_how.errors.ProvisionError` where there are none.
+    """
+    folder = cluster_state(config.name) / "machines" / "keys"
+    identity = load_identity(folder)
+    return Keys(folder / "id_ed25519", identity.client.public), identity
 
 
 def knock_at_machines(config: ClusterConfig, driver: Driver) -> Door:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,6 +205,12 @@ def verify(tmp_path: Path) -> Verify:
             return verify_units(definition, tree, scratch, sandbox)
 
     return look
+
+
+@pytest.fixture
+def shellcheck() -> str:
+    """Where shellcheck is; empty where this host has none."""
+    return shutil.which("shellcheck") or ""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.report.evidence import Evidence
 
 from ..phase6._nested import as_yaml
-from ._samples import BREAKS, TWICE, Answer, Ways, broken
+from ._samples import Answer, Ways, lines, samples
 
 Asked = Callable[[str, str], Answer]
 #: A name that no environment has.
@@ -49,20 +50,22 @@ def test_cluster_validates_when_rendered(
 
 @pytest.mark.check("PRV-02")
 def test_broken_configurations_are_refused(plain: Mapping[str, object], asked: Asked, evidence: Evidence) -> None:
-    """Each of some variants of the cluster's own configuration with one mistake is refused at the mistake's key."""
-    nodes = plain["nodes"]
-    assert isinstance(nodes, list), "the configuration has no list of nodes"
-    sound = asked("sound", json.dumps(plain))
-    assert "sound.yaml:1: " not in sound.said, (
-        f"the sound configuration is refused as well, so nothing is told: {sound.said}"
-    )
-    samples = {**BREAKS, f"nodes.{len(nodes)}.name": TWICE}
-    answers = {path: asked("broken", json.dumps(broken(plain, change))) for path, change in samples.items()}
-    evidence.attach("answers", "\n".join(f"{one.status}: {one.said.splitlines()[0]}" for one in answers.values()))
-    for path, answer in answers.items():
-        assert answer.status != 0, f"a mistake at {path} is accepted (exit status 0), expected a refusal"
-        assert f"broken.yaml:1: {path}: " in answer.said, (
-            f"a mistake at {path} is told elsewhere: {answer.said.strip()}; expected broken.yaml:1: {path}: …"
+    """Each of some variants of the cluster's own configuration with one mistake is refused at its key, in its line.
+
+    Some are one line of JSON, others many of YAML.
+    """
+    for name, text in (("sound", json.dumps(plain)), ("lines", lines(plain))):
+        sound = asked(name, text)
+        assert not re.search(rf"{name}\.yaml:\d+: ", sound.said), (
+            f"the sound configuration is refused as well, so nothing is told: {sound.said}"
+        )
+    answers = [(one, asked("broken", one.text)) for one in samples(plain)]
+    evidence.attach("answers", "\n".join(f"{answer.status}: {answer.said.splitlines()[0]}" for _, answer in answers))
+    for one, answer in answers:
+        assert answer.status != 0, f"a mistake at {one.path} is accepted (exit status 0), expected a refusal"
+        place = f"broken.yaml:{one.line}: {one.path}: "
+        assert place in answer.said, (
+            f"a mistake at {one.path} is told elsewhere: {answer.said.strip()}; expected {place}…"
         )
 
 

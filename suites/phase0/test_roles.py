@@ -15,6 +15,7 @@ from pytest_ai_how.shell import Result
 
 from ._retired import Retired, said
 from ._roles import Catalogued, Packages, rendered, served, unfinished, unused
+from ._scripts import objections, scripts
 
 #: Runs systemd-analyze over an image's units; returns their names and what it said.
 Verify = Callable[[Definition], tuple[Sequence[str], Result]]
@@ -78,6 +79,25 @@ def test_units_verify(found_roles: Catalogued, verify: Verify, evidence: Evidenc
         f"{'; '.join(wrong[:3])} ({len(wrong)} in all); expected nothing to object to, correct the role's unit"
     )
     assert count, "provisioning/roles: no role brings, changes or enables a unit; nothing was put to the test"
+
+
+@pytest.mark.check("INF-39")
+@pytest.mark.requires("owned")
+def test_scripts_are_sound(role_source: Source, shellcheck: str, evidence: Evidence) -> None:
+    """Every script that a role brings is understood by its language; those of shells, shellcheck warns of nothing."""
+    folder = role_source.provisioning / "roles"
+    found = scripts(folder)
+    evidence.attach("scripts", "\n".join(f"{one.path.relative_to(folder)}: {one.language}" for one in found) or "none")
+    assert found, f"{folder}: no role brings a script; nothing was put to the test"
+    assert shellcheck, (
+        f"localhost: no program shellcheck, so that {len(found)} scripts of roles were not looked at; expected it in "
+        "PATH; do: apt-get install --no-install-recommends shellcheck"
+    )
+    wrong = [line for one in found for line in objections(one)]
+    evidence.attach("objections", "\n".join(wrong) or "none")
+    assert not wrong, (
+        f"{wrong[0]} (and {len(wrong) - 1} more); expected nothing to object to, correct the role's script"
+    )
 
 
 @pytest.mark.check("INF-39")

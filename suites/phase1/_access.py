@@ -17,6 +17,11 @@ from pytest_ai_how.transport.ssh import SshTransport
 BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
 #: sshd_config(5): ways for root that are no password; "without-password" is the old word for the second.
 ROOT_BY_KEY = frozenset({"no", "prohibit-password", "without-password", "forced-commands-only"})
+#: Neither an agent's keys nor the account's own are offered beside it.
+NEW_KEY = """
+folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT && ssh-keygen -q -t ed25519 -N '' -f "$folder/key" || exit 125
+ssh -i "$folder/key" -o IdentitiesOnly=yes -o IdentityAgent=none "$@"
+"""
 
 
 def administrators(cluster: Cluster) -> dict[str, Node]:
@@ -32,12 +37,23 @@ def _as_administrator(cluster: Cluster, node: Node) -> SshTransport:
 
 def without_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
     """Let a machine try to log in to itself with no key. Nothing secret is sent, so it does not matter who answers."""
-    return node.run(
-        *("ssh", "-F", "/dev/null", "-T", "-p", str(ports[node.name]), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"),
+    return node.run("ssh", *_itself(node, ports), "-o", "PubkeyAuthentication=no", *_target(node, user), check=False)
+
+
+def with_new_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
+    """Let a machine try to log in to itself with a key that is made for this and known to nobody."""
+    return node.run("sh", "-c", NEW_KEY, "sh", *_itself(node, ports), *_target(node, user), check=False)
+
+
+def _itself(node: Node, ports: Mapping[str, int]) -> tuple[str, ...]:
+    return (
+        *("-F", "/dev/null", "-T", "-p", str(ports[node.name]), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"),
         *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
-        *("-o", "PubkeyAuthentication=no", f"{user}@{node.address}", "true"),
-        check=False,
     )
+
+
+def _target(node: Node, user: str) -> tuple[str, ...]:
+    return (f"{user}@{node.address}", "true")
 
 
 def offered(told: Result) -> frozenset[str]:

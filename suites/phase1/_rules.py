@@ -52,7 +52,7 @@ def translations(network: Network, ruleset: str) -> list[str]:
 
     A rule for all that leaves by another interface is none of the network's: no machine has a way there.
     """
-    rules = [entry["rule"] for entry in json.loads(ruleset)["nftables"] if "rule" in entry] if ruleset else []
+    rules = [entry["rule"] for entry in json.loads(ruleset)["nftables"] if "rule" in entry]
     return [
         f"{rule['family']} {rule['table']} {rule['chain']}: {json.dumps(rule['expr'])}"
         for rule in rules

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_ai_how.report.facts import Facts
     from pytest_ai_how.services.monitoring import Monitoring
 
+    from ._pair import Pair
     from ._rebuilt import Rebuilt
 
 
@@ -28,6 +29,14 @@ def administrators(cluster: Cluster) -> Iterator[dict[str, Node]]:
     yield found
     for node in found.values():
         node.transport.close()
+
+
+@pytest.fixture
+def pair(cluster: Cluster) -> Pair:
+    """The key pair by which this run reaches the machines that it made."""
+    from ._pair import read_pair
+
+    return read_pair(cluster.config)
 
 
 @pytest.fixture

@@ -13,13 +13,19 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 
-from ._access import BY_PASSWORD, offered, without_key, wrong_policy
+from ._access import BY_PASSWORD, offered, with_new_key, without_key, wrong_policy
 from ._facts import SSHD, settings
+from ._pair import OPENED_BY, Pair, key, loose, wrong_doors
 from ._rebuilt import Rebuilt
 
 #: How a machine's own ssh treats host keys: OpenSSH says true for yes (10.0).
 SSH = Fact("how its ssh checks host keys", ("ssh", "-G", "anybody"), settings)
 STRICT = frozenset({"true", "yes", "ask"})
+#: What is proved of root's login, in words: the run itself may be the exception to the rule.
+BY_OUR_KEY = (
+    "not refused to this run, which comes as root by its own key; by password and by another key refused, tried"
+)
+NOT_AT_ALL = "refused altogether by sshd's settings; by password and by another key refused, tried"
 
 
 @pytest.mark.check("INF-05")
@@ -28,16 +34,17 @@ STRICT = frozenset({"true", "yes", "ask"})
 def test_nobody_gets_in_without_a_key(
     cluster: Cluster, administrators: Mapping[str, Node], facts: Facts, evidence: Evidence
 ) -> None:
-    """The administrator logs in with a key; sshd offers no password to anybody, and root can't use one either.
+    """The administrator logs in with a key; sshd offers no password to anybody, root included, and takes no new key.
 
-    To machines that we make, and where ``ssh.user`` is root, root logs in with a key. Elsewhere root must not at all.
+    Root is not refused where this run itself comes as root: on machines that we make, and where ``ssh.user`` is root.
+    There root gets in by key only, and PRV-11 says whose. Elsewhere root must not get in at all.
     """
     config = cluster.config
     ours, found = config.is_ours or config.ssh.user == "root", facts(SSHD)
     wrong = [line for name, settings in found.items() for line in wrong_policy(name, settings, root=ours)]
     assert not wrong, "; ".join(wrong)
+    ports = {name: int(settings["port"][0]) for name, settings in found.items()}
     for user in ("root", config.user):
-        ports = {name: int(settings["port"][0]) for name, settings in found.items()}
         for name, told in cluster.all.map(partial(without_key, user=user, ports=ports)).items():
             evidence.result(told)
             ways = offered(told)
@@ -45,12 +52,44 @@ def test_nobody_gets_in_without_a_key(
             assert not ways & BY_PASSWORD, (
                 f"{name}: its sshd offers {', '.join(sorted(ways & BY_PASSWORD))} to {user}, expected publickey alone"
             )
+        for name, told in cluster.all.map(partial(with_new_key, user=user, ports=ports)).items():
+            evidence.result(told, f"{name}: {user}, with a key that nobody knows")
+            assert "none" not in offered(told), (
+                f"{name}: let {user} in with a key that was made just now, expected a refusal; do: see "
+                "AuthorizedKeysCommand and TrustedUserCAKeys in `sshd -T`, and what sshd runs there"
+            )
+    evidence.attach("root", BY_OUR_KEY if ours else NOT_AT_ALL)
     for name, node in administrators.items():
         came = node.run("id", "-un", check=False)
         evidence.result(came, f"{name}: the administrator, by key")
         assert came.ok and came.stdout.strip(), (  # noqa: PT018  one answer
             f"{name}: the administrator's login by key ended with {came.returncode}"
         )
+
+
+@pytest.mark.check("PRV-11")
+@pytest.mark.requires("network", "owned")
+@pytest.mark.reads(OPENED_BY)
+def test_the_key_pair_of_this_run(cluster: Cluster, pair: Pair, facts: Facts, evidence: Evidence) -> None:
+    """The private half is this account's alone, and its public half is what opens the machines, and nothing else does.
+
+    That the job user goes from node to node by a key of its own is the exception. Phase 0 has tried a pair like this
+    before there were machines.
+    """
+    private = pair.keys.private
+    evidence.attach("key pair", f"{private}, mode {pair.keys.mode:04o}\npublic: {pair.keys.public}")
+    wrong = list(loose(private))
+    assert not wrong, "; ".join(wrong)
+    try:
+        derived = key(pair.keys.derived())
+    except ValueError as error:
+        raise AssertionError(f"{private}: can't be read as a private key: {error}") from error
+    assert derived == key(pair.keys.public), (
+        f"{private}: its public half is {derived}, the one that was kept is {key(pair.keys.public)}; expected a pair"
+    )
+    for name, found in facts(OPENED_BY).items():
+        wrong += wrong_doors(name, found, pair, cluster.config.user)
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.mark.check("INF-06")

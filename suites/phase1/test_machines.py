@@ -115,8 +115,7 @@ def test_network(cluster_config: ClusterConfig, cluster: Cluster, facts: Facts, 
     """The bridge of the cluster is up with its address, every machine is on it, and nothing leads out of it.
 
     No translation and no DHCP are configured: this host serves no DHCP on the bridge, no machine has an address that is
-    lent, no rule of this host translates addresses of the network, and no machine has a way out. Rules are told by nft,
-    where it is installed.
+    lent, no rule of this host translates addresses of the network, and no machine has a way out.
     """
     network = cluster_config.network
     assert network, f"{cluster_config.name}: no network is configured; nothing was compared"
@@ -155,7 +154,11 @@ def only_carried(network: Network, evidence: Evidence) -> None:
         f"localhost: DHCP is served on {network.bridge} by {served[0]}, expected nobody: no DHCP is configured"
     )
     ruleset, why = rules.asked(rules.RULES)
-    evidence.attach("localhost: rules of its packet filter", ruleset or f"not looked at: {why}")
+    evidence.attach("localhost: rules of its packet filter", ruleset or why or "none")
+    assert ruleset, (
+        f"localhost: `{' '.join(rules.RULES)}` says nothing: {why or 'no output'}; expected its rules; "
+        "do: apt-get install nftables, or run as root"
+    )
     translated = rules.translations(network, ruleset)
     assert not translated, (
         f"localhost: translates {network.subnet} by rule {translated[0]}, expected none: no NAT is configured"

@@ -26,9 +26,15 @@ from pytest_ai_how.progress import Progress
 
 _NAME = "tiny"
 # What nearly any root has already, what one without it gets from Debian, what only a folder of this host has, and
-# what nobody has.
+# what nobody has. What both have, lower and higher there than any version of Debian's, is small and needs nothing.
 _THERE, _DEBIAN, _OURS, _NOWHERE = "netbase", "sensible-utils", "ai-how-sample", "ai-how-nowhere"
+_LOWER_THERE, _HIGHER_THERE = "media-types", "distro-info-data"
 _VERSION, _HIGHER = "1.2.3", "9"
+_LOWEST, _HIGHEST = "0~1", "9999"
+# The versions in the folder. Of what is installed it has another one, which must not matter.
+_FOLDER: Mapping[str, str] = MappingProxyType(
+    {_OURS: _VERSION, _LOWER_THERE: _LOWEST, _HIGHER_THERE: _HIGHEST, _THERE: _HIGHEST}
+)
 _IMAGE = f"""\
 description: The least that packages can be installed into
 kind: tree
@@ -37,9 +43,9 @@ disk: 1
 exclude: [/usr/share/man/*, /usr/share/doc/*, /usr/share/info/*, /usr/share/locale/*]
 """
 _ROLE = f"description: One package of Debian's\npackages: [{_THERE}]\n"
-_CONTROL = f"""\
-Package: {_OURS}
-Version: {_VERSION}
+_CONTROL = """\
+Package: {name}
+Version: {version}
 Architecture: all
 Maintainer: nobody <nobody@localhost>
 Description: made to be installed from a folder
@@ -68,10 +74,19 @@ WAYS: Mapping[str, tuple[bool, tuple[str, ...]]] = MappingProxyType(
         "already installed": (False, ()),
         "from Debian's mirror": (True, ()),
         "from a folder of this host": (True, ()),
+        "in both, lower in the folder": (True, ()),
+        "in both, higher in the folder": (True, ()),
         "of another version": (False, (f"{_OURS} is {_VERSION}, expected at least {_HIGHER}", "do: ")),
         "from nowhere": (False, (_NOWHERE, "neither ", " nor the mirror ", "do: complete the packages there")),
         "from an empty folder": (False, ("holds no .deb file", "do: name it in the cluster's YAML")),
         "not Debian": (False, ("is Rocky Linux 9.4", "expected: Debian", "do: ")),
+    }
+)
+#: Which way takes which version, where two places have one each. Neither goes before the other: the higher is taken.
+TAKES: Mapping[str, Callable[[str], bool]] = MappingProxyType(
+    {
+        "in both, lower in the folder": lambda version: version != _LOWEST,
+        "in both, higher in the folder": lambda version: version == _HIGHEST,
     }
 )
 
@@ -110,6 +125,8 @@ def outcomes(source: Source, image: Image, folder: Path) -> dict[str, Outcome]:
             "already installed": (_THERE, lambda: apt.install(root, [_THERE])),
             "from Debian's mirror": (_DEBIAN, lambda: apt.install(root, [_DEBIAN])),
             "from a folder of this host": (_OURS, lambda: apt.install(root, [_OURS])),
+            "in both, lower in the folder": (_LOWER_THERE, lambda: apt.install(root, [_LOWER_THERE])),
+            "in both, higher in the folder": (_HIGHER_THERE, lambda: apt.install(root, [_HIGHER_THERE])),
             "of another version": (_OURS, lambda: check_versions(_demanding(definition), bench.packages())),
             "from nowhere": (_NOWHERE, lambda: apt.install(root, [_NOWHERE])),
             "from an empty folder": (_OURS, lambda: _from_empty(folder, sandbox)),
@@ -137,12 +154,15 @@ class _Bench:
 
 
 def _sample(folder: Path, sandbox: Sandbox) -> Path:
-    """A folder with a package that Debian lacks."""
-    tree, place = folder / "sample", folder / "packages"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(_CONTROL)
+    """A folder with a package that Debian lacks, and others that it has in other versions."""
+    place = folder / "packages"
     place.mkdir()
-    sandbox.run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(place / "sample.deb")])
+    for name, version in _FOLDER.items():
+        control = folder / "sample" / name / "DEBIAN/control"
+        control.parent.mkdir(parents=True)
+        control.write_text(_CONTROL.format(name=name, version=version))
+        tree = str(control.parent.parent)
+        sandbox.run(["dpkg-deb", "--root-owner-group", "--build", tree, str(place / f"{name}.deb")])
     return place
 
 

@@ -11,7 +11,7 @@ from pytest_ai_how.image.store import Image
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 
-from ._packages import INSTALLED, OS_RELEASE, WAYS, Outcome
+from ._packages import INSTALLED, OS_RELEASE, TAKES, WAYS, Outcome
 
 pytestmark = [pytest.mark.requires("owned"), pytest.mark.xdist_group("TASK-046")]
 
@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.requires("owned"), pytest.mark.xdist_group("TASK-046")
 def test_packages_come_in_order(package_outcomes: Mapping[str, Outcome], evidence: Evidence) -> None:
     """What is installed is left alone; else Debian's mirror or a folder of this host gives it, and it is verified.
 
-    What nobody has, what is of another version, and a root that is not Debian are refused with what to do, and
-    nothing is changed. All on a root of its own, by the code that builds the machines' images.
+    Where both have a package, the higher version is taken. What nobody has, what is of another version, and a root that
+    is not Debian are refused with what to do, and nothing is changed. All on a root of its own, by the code that builds
+    the machines' images.
     """
     for way, outcome in package_outcomes.items():
         evidence.attach(
@@ -41,6 +42,12 @@ def test_packages_come_in_order(package_outcomes: Mapping[str, Outcome], evidenc
         assert outcome.touched == installs, (
             f"localhost: a package {way}: {outcome.before or 'none'} became {outcome.after or 'none'}, "
             f"expected {'it to be installed' if installs else 'nothing to change'}"
+        )
+    for way, right in TAKES.items():
+        outcome = package_outcomes[way]
+        assert right(outcome.after), (
+            f"localhost: a package {way}: {outcome.after} is taken, expected the higher of the two versions; do: "
+            "compare the priorities of both: apt-cache policy, and the image's preferences"
         )
 
 

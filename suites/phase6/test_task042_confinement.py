@@ -45,12 +45,19 @@ def runs_out_of_memory(slurm: Slurm, evidence: Evidence, node: str) -> None:
 
 @pytest.mark.exclusive
 @pytest.mark.check("SLU-36")
-@pytest.mark.requires("cgroup.cpu")
+@pytest.mark.requires("cgroup.cpu", "cpus.several")
 def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements) -> None:
     """On each node, a job gets as many CPUs as it asked for, and its busy processes the time of those, and not more.
 
-    What these CPUs give at present is measured beside it, outside of Slurm: others may be using the machine too.
+    What these CPUs give at present is measured beside it, outside of Slurm: others may be using the machine too. On a
+    node with one CPU a job has all there is, confined or not: one with more is among them.
     """
+    cpus_of = {name: record.cpus for name, record in slurm.nodes().items()}
+    largest = max(slurm.compute, key=cpus_of.__getitem__)
+    assert cpus_of[largest] > 1, (
+        f"{largest}: Slurm gives it {cpus_of[largest]} CPU, and no compute node more, so that nothing keeps a job off "
+        "any; expected several, as in the cluster's YAML; do: compare `cpus` there with slurm.conf"
+    )
     for node in slurm.compute:
         keeps_to_its_cpus(slurm, node, evidence, measure)
 

@@ -11,10 +11,21 @@ import pytest
 
 from pytest_ai_how.node import Node
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.services.apptainer import CONFIG, POLICY, Apptainer, release
+from pytest_ai_how.report.facts import Facts
+from pytest_ai_how.services.apptainer import (
+    CONFIG,
+    Apptainer,
+    parse_build,
+    parse_config,
+    parse_policy,
+    parse_version,
+    release,
+)
 from pytest_ai_how.services.registry import Registry
 
+from ..phase1._facts import PACKAGES
 from ._containers import declared, inside, judged, on_each, python
+from ._facts import BUILD, CONFIG_TEXT, POLICY_TEXT, SET_UID, VERSION
 
 pytestmark = pytest.mark.requires("apptainer")
 
@@ -25,48 +36,46 @@ ALWAYS, ON_DEMAND = ("user", "mnt"), ("pid", "ipc")
 
 
 @pytest.mark.check("CON-01")
-def test_version_and_dependencies(apptainer: Apptainer, evidence: Evidence) -> None:
+@pytest.mark.reads(VERSION, BUILD, PACKAGES)
+def test_version_and_dependencies(apptainer: Apptainer, facts: Facts) -> None:
     """All nodes have one version of Apptainer, not below the declared one, built alike, with all that it needs."""
     lowest, packages = declared()
+    names = apptainer.cluster.all.names
+    versions, built, all_packages = facts(VERSION, names), facts(BUILD, names), facts(PACKAGES, names)
     found: dict[str, tuple[object, ...]] = {}
-    for node in apptainer.cluster.all:
-        version, told = apptainer.version(node)
-        installed, listed = apptainer.packages(node, packages)
-        build, built = apptainer.build(node)
-        for result in (told, listed, built):
-            evidence.result(result)
-        assert version, f"{node.name}: `apptainer --version` says {told.stdout.strip() or told.stderr.strip()!r}"
-        assert release(version) >= release(lowest), f"{node.name}: Apptainer is {version}, expected {lowest} or later"
-        missing = [name for name in packages if name not in installed]
-        assert not missing, f"{node.name}: package {missing[0]} is not installed; Apptainer needs {', '.join(packages)}"
-        assert build, f"{node.name}: `apptainer buildcfg` says nothing: {built.stderr.strip()!r}"
-        found[node.name] = (version, installed, build)
+    for name in names:
+        version, build = parse_version(versions[name]), parse_build(built[name])
+        installed = {one: all_packages[name][one] for one in packages if one in all_packages[name]}
+        assert version, f"{name}: `apptainer --version` says {versions[name]!r}"
+        assert release(version) >= release(lowest), f"{name}: Apptainer is {version}, expected {lowest} or later"
+        missing = [one for one in packages if one not in installed]
+        assert not missing, f"{name}: package {missing[0]} is not installed; Apptainer needs {', '.join(packages)}"
+        assert build, f"{name}: `apptainer buildcfg` says nothing of it: {built[name]!r}"
+        found[name] = (version, installed, build)
     first = next(iter(found))
-    for name, facts in found.items():
-        for what, mine, other in zip(("version", "packages", "buildcfg"), facts, found[first], strict=True):
+    for name, told in found.items():
+        for what, mine, other in zip(("version", "packages", "buildcfg"), told, found[first], strict=True):
             assert mine == other, f"{name}: {what} {mine} differs from {first}'s {other}; expected one on all nodes"
 
 
 @pytest.mark.check("CON-02")
-def test_security_configuration(apptainer: Apptainer, evidence: Evidence) -> None:
+@pytest.mark.reads(CONFIG_TEXT, POLICY_TEXT, SET_UID)
+def test_security_configuration(apptainer: Apptainer, facts: Facts) -> None:
     """No set-uid program on disk nor allowed, the host's file systems stay out, the policy file is there and parses."""
-    for node in apptainer.cluster.all:
-        with judged():
-            config, policy = apptainer.config(node), apptainer.policy(node)
-        evidence.attach(f"{node.name}: {CONFIG}", "\n".join(f"{name} = {', '.join(v)}" for name, v in config.items()))
-        evidence.attach(f"{node.name}: {POLICY}", str(policy))
+    names = apptainer.cluster.all.names
+    with judged():
+        configs = {name: parse_config(text, name) for name, text in facts(CONFIG_TEXT, names).items()}
+        for name, text in facts(POLICY_TEXT, names).items():
+            parse_policy(text, name)
+        set_uid = facts(SET_UID, names)
+    for name, config in configs.items():
         for directive, (wanted, default) in SECURE.items():
             said = config.get(directive, (f"not set, which means {default}",))[-1]
-            assert said == wanted, f"{node.name}: {CONFIG}: '{directive}' is {said}; expected {wanted}"
-        build, built = apptainer.build(node)
-        evidence.result(built)
-        folder = f"{build.get('LIBEXECDIR', '/usr/libexec')}/apptainer"
-        program = f"{build.get('BINDIR', '/usr/bin')}/apptainer"
-        listed = node.run("find", "-L", folder, program, "-type", "f", "-perm", "/6000", check=False)
-        evidence.result(listed)
-        assert listed.ok, f"{node.name}: {folder} and {program} could not be searched: {listed.stderr.strip()}"
-        privileged = listed.stdout.split()
-        assert not privileged, f"{node.name}: {privileged[0]} is set-uid; expected no set-uid program of Apptainer"
+            assert said == wanted, f"{name}: {CONFIG}: '{directive}' is {said}; expected {wanted}"
+        privileged = set_uid[name]
+        unread = [line for line in privileged if not line.startswith("/")]
+        assert not unread, f"{name}: the programs of Apptainer could not be searched: {unread[0]}"
+        assert not privileged, f"{name}: {privileged[0]} is set-uid; expected no set-uid program of Apptainer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ PHASE_6: Mapping[str, Mapping[str, str]] = MappingProxyType(
 PHASES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "phase0": {"PRV": "1-11", "INF": "39 40 44"},
-        "phase1": {"INF": "1-38 43", "PRV": "21 22"},
+        "phase1": {"INF": "1-38 43", "PRV": "11 21 22"},
         "phase2": {"SLU": "1-7 9-11 30 41-43 49-51", "CON": "3"},
         "phase3": {"STO": "1-17 26-29 34 37 38"},
         "phase4": {"PRV": "12-20 23-25", "INF": "41 42"},

@@ -127,7 +127,7 @@ def test_what_is_installed_is_installed_inside_and_starts_nothing(disk_source: S
     apt = opened(disk_source, tmp_path, sandbox)
     apt.install(root, ["jq"])
     assert sandbox.argvs[-2:] == [
-        (("apt-get", "--yes", "--download-only", "install", "jq"), None),
+        (("apt-get", "--yes", "--download-only", "--no-upgrade", "install", "jq"), None),
         # the paths that the tree of a disk leaves out are left out of what is added to it
         (("dpkg", "--path-exclude=/usr/share/doc/*", "--install", "/var/cache/ai-how/jq_1.7_amd64.deb"), root),
     ]

@@ -13,6 +13,7 @@ from pytest_ai_how.services.apptainer import (
     Apptainer,
     SifObject,
     command,
+    parse_build,
     parse_config,
     parse_objects,
     parse_policy,
@@ -128,23 +129,16 @@ def test_containers_run_as_the_job_user_and_a_failure_is_a_result() -> None:
     assert [(call.user, call.timeout) for call in node.transport.calls] == [("hpc", 3), ("hpc", 60)]
 
 
-def test_packages_that_are_not_installed_are_left_out() -> None:
-    said = Result((), 1, "apptainer\t1.4.5-2\tinstalled\nfuse3\t3.17\tconfig-files\n", "no packages found matching x\n")
-    cluster = fake_cluster({"node01": {"dpkg-query": said}})
-    assert Apptainer(cluster).packages(cluster["node01"], ["apptainer", "fuse3", "x"])[0] == {"apptainer": "1.4.5-2"}
-
-
 def test_what_the_program_was_built_with() -> None:
-    cluster = fake_cluster({"node01": {"apptainer buildcfg": (DATA / "1.4.5-buildcfg.txt").read_text()}})
-    build, _ = Apptainer(cluster).build(cluster["node01"])
+    build = parse_build((DATA / "1.4.5-buildcfg.txt").read_text())
     assert (build["APPTAINER_SUID_INSTALL"], build["LIBEXECDIR"]) == ("0", "/usr/lib/x86_64-linux-gnu")
+    assert parse_build("FATAL: unknown command\n") == {}
 
 
-def test_configuration_and_policy_are_read_from_the_machine() -> None:
-    there = apptainer(files={CONFIG: b"allow setuid = no\n", POLICY: b"activated = false\n"})
+def test_the_configuration_is_read_from_the_machine() -> None:
+    there = apptainer(files={CONFIG: b"allow setuid = no\n"})
     node = there.cluster["node01"]
     assert there.config(node) == {"allow setuid": ("no",)}
-    assert there.policy(node) == {"activated": False}
     with pytest.raises(FileError, match=rf"^node01: {CONFIG} could not be read"):
         apptainer().config(apptainer().cluster["node01"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pytest_ai_how.config.reference import refer
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.report.evidence import Evidence
 from suites.phase0 import test_configuration as phase0
-from suites.phase0._samples import BREAKS, TWICE, Answer, Ways, ask, broken
+from suites.phase0._samples import Answer, Ways, ask, samples
 from suites.phase6._nested import as_yaml
 
 LOCAL = load_configs("local", environ={})
@@ -95,7 +96,9 @@ def test_what_is_rendered_is_put_to_the_schema(file: Path, tmp_path: Path, evide
 def test_whatever_ships_passes(config: ClusterConfig, really: phase0.Asked, evidence: Evidence) -> None:
     phase0.test_broken_configurations_are_refused(plain(config), really, evidence)
     phase0.test_unbound_variables_are_named(plain(config), really, evidence)
-    assert len(BREAKS) + 1 >= 12
+    found = list(samples(plain(config)))
+    assert len(found) >= 20
+    assert len([one for one in found if one.line > 1]) >= 4
     assert all(item.size for item in evidence.items)
 
 
@@ -122,10 +125,18 @@ def test_refusing_everything_is_no_pass(really: phase0.Asked, no_evidence: Evide
         phase0.test_broken_configurations_are_refused(values, really, no_evidence)
 
 
+@pytest.mark.seen_to_fail("PRV-02")
+def test_a_mistake_that_is_told_in_another_line(really: phase0.Asked, evidence: Evidence) -> None:
+    first = answering(lambda name, answer: Answer(answer.status, re.sub(r"yaml:\d+", "yaml:1", answer.said)), really)
+    with pytest.raises(
+        AssertionError, match=r"a mistake at \S+ is told elsewhere: broken\.yaml:1: .*; expected broken\.yaml:\d\d?: "
+    ):
+        phase0.test_broken_configurations_are_refused(plain(), first, evidence)
+
+
 def test_every_break_breaks_one_thing(really: phase0.Asked) -> None:
-    for path, change in {**BREAKS, "nodes.3.name": TWICE}.items():
-        said = really("broken", json.dumps(broken(plain(), change))).said
-        assert f"broken.yaml:1: {path}: " in said, path
+    for one in samples(plain()):
+        assert f"broken.yaml:{one.line}: {one.path}: " in really("broken", one.text).said, one.path
     assert plain() == plain(LOCAL[0]), "the sound values are left as they are"
 
 

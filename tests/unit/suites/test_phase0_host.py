@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_ai_how.config.capabilities import declared_absent
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.drivers.libvirt.host import check_room
 from pytest_ai_how.drivers.machines.identity import make_pair, write_private
@@ -18,7 +19,7 @@ from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase0 import test_host as phase0
-from suites.phase0._host import Able, Host, major
+from suites.phase0._host import Able, Host, major, read_host
 from suites.phase0._keys import Door, Keys, knock_at_machines
 from tests.fakes import Switchboard
 
@@ -40,19 +41,66 @@ def able(host: Host = HOST, what: Able = ABLE, evidence: Evidence | None = None)
     return measure
 
 
+def hypervisor(host: Host = HOST, what: Able = ABLE, evidence: Evidence | None = None) -> Measurements:
+    measure = Measurements(load_limits("local"))
+    phase0.test_hypervisor(VM, host, what, evidence or Evidence(), measure)
+    return measure
+
+
 def test_a_host_that_can(evidence: Evidence) -> None:
     figures = {item.metric: item.value for item in able(evidence=evidence).items}
     assert figures["host.memory"] == 20000
-    assert (figures["host.qemu"], figures["host.libvirt"]) == (10, 11)
     assert "other hypervisors: none" in evidence.items[0].content
+    assert f"{2**20} MiB free below /var; the machines' disks are sparse, hold 0 MiB" in evidence.items[0].content
     up = able(replace(HOST, meminfo=MEMINFO.replace("20480000", "1024")), replace(ABLE, up=True))
     assert {item.metric: item.value for item in up.items}["host.memory"] == 24000, "its own machines use the rest"
     nspawn = replace(ABLE, facts=HostFacts("nspawn"))
-    assert "host.qemu" not in {item.metric for item in able(replace(HOST, versions={}), nspawn).items}
     half = MEMINFO.replace("20480000", str(2100 * 1024))
     shared = {item.metric: item.value for item in able(replace(HOST, meminfo=half), nspawn).items}
     assert shared["host.memory.shared"] == 2100, "half of 4096 MiB is enough for machines that share the host's memory"
     assert "host.memory" not in shared
+
+
+def test_a_hypervisor_that_can(evidence: Evidence) -> None:
+    figures = {item.metric: item.value for item in hypervisor(evidence=evidence).items}
+    assert (figures["host.qemu"], figures["host.libvirt"]) == (10, 11)
+    assert (figures["host.disk.planned"], figures["host.disk"]) == (30, 1024)
+    held = hypervisor(replace(HOST, disk_free=5 * 2**30, disk_held=25 * 2**30), replace(ABLE, up=True))
+    assert {item.metric: item.value for item in held.items}["host.disk"] == 30, "its own machines use the rest"
+
+
+def test_nspawn_claims_nothing_of_a_hypervisor() -> None:
+    """What no hypervisor is asked for is told by name, and not passed over."""
+    assert "hypervisor" in declared_absent(VM.model_copy(update={"driver": "nspawn"}))
+    [mark] = [one for one in phase0.test_hypervisor.pytestmark if one.name == "requires"]  # type: ignore[attr-defined]
+    assert "hypervisor" in mark.args
+
+
+@pytest.mark.seen_to_fail("PRV-06")
+def test_disks_that_this_host_can_not_hold() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        hypervisor(replace(HOST, disk_free=30 * 2**30 - 2**20))
+    said = "localhost: host.disk is 29.999 GiB, expected at least 30 GiB (100% of host.disk.planned, 30 GiB)"
+    assert str(caught.value).startswith(said)
+    assert "which are sparse and grow to it; name less disk in the YAML, or move XDG_STATE_HOME" in str(caught.value)
+
+
+@pytest.mark.seen_to_fail("PRV-06")
+def test_a_machine_that_is_larger_than_this_host() -> None:
+    with pytest.raises(
+        AssertionError, match="^controller: is given 2 CPUs, and this host has 1; expected no more; do:"
+    ):
+        hypervisor(replace(HOST, cpus=1))
+
+
+def test_what_the_disks_of_machines_hold_is_read(tmp_path: Path) -> None:
+    assert read_host(tmp_path).disk_held == 0
+    layer = tmp_path / "machines/nodes/node01/disk.qcow2"
+    layer.parent.mkdir(parents=True)
+    with layer.open("wb") as file:
+        file.write(b"x" * 8192)
+        file.truncate(2**30)
+    assert 8192 <= read_host(tmp_path).disk_held < 2**20
 
 
 def test_huge_pages_are_set_aside_and_not_missed() -> None:
@@ -123,14 +171,14 @@ def test_every_refusal_is_told() -> None:
 )
 def test_a_hypervisor_that_is_too_old(program: str, said: str, seen: str) -> None:
     with pytest.raises(LimitExceeded) as caught:
-        able(replace(HOST, versions={**VERSIONS, program: said}))
+        hypervisor(replace(HOST, versions={**VERSIONS, program: said}))
     assert str(caught.value).startswith(seen)
 
 
 @pytest.mark.seen_to_fail("PRV-06")
 def test_another_hypervisor_in_the_way() -> None:
     with pytest.raises(AssertionError, match=r"localhost: VirtualBox \(module vboxdrv\) is loaded, expected no other"):
-        able(replace(HOST, modules=f"{MODULES}vboxdrv 696320 3 vboxnetadp,vboxnetflt, Live 0x0 (OE)\n"))
+        hypervisor(replace(HOST, modules=f"{MODULES}vboxdrv 696320 3 vboxnetadp,vboxnetflt, Live 0x0 (OE)\n"))
 
 
 @pytest.mark.seen_to_fail("PRV-06")

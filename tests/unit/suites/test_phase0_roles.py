@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from suites.phase0 import test_roles as phase0
 from suites.phase0._retired import Retired, product, retired, sources
 from suites.phase0._roles import Packages, catalogued, packages, served, unit_names
 
+SHELLCHECK = shutil.which("shellcheck") or ""
 DATA = Path(__file__).parents[2] / "data" / "provisioning"
 SHIPPED = [config for name in ("local", "vm", "beegfs", "workstation") for config in load_configs(name, environ={})]
 
@@ -237,6 +240,62 @@ def test_an_image_without_a_package_that_another_has(evidence: Evidence) -> None
         found = replace(found, images={**found.images, name: definition})
     with pytest.raises(AssertionError, match="^twin image: has no fio, which a role asks for"):
         phase0.test_packages_can_be_had(packages(found, lambda *_: "apt is not asked"), evidence)
+
+
+needs_shellcheck = pytest.mark.skipif(not SHELLCHECK, reason="apt-get install shellcheck")
+
+
+def script(folder: Path, name: str, text: str, says: str = "") -> None:
+    """A role with one script, and what INF-39 says of it; nothing where it is sound."""
+    path = folder / "roles/top/files" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    source = Source(folder, DATA / "versions.yaml")
+    if not says:
+        phase0.test_scripts_are_sound(source, SHELLCHECK, Evidence())
+        return
+    with pytest.raises(AssertionError, match=rf"^{re.escape(str(path))}:? ?{says}.*; expected nothing to object to"):
+        phase0.test_scripts_are_sound(source, SHELLCHECK, Evidence())
+
+
+@needs_shellcheck
+def test_scripts_that_ship_pass(evidence: Evidence) -> None:
+    phase0.test_scripts_are_sound(Source.shipped(), SHELLCHECK, evidence)
+    listed = evidence.items[0].content.splitlines()
+    for one in ("prolog: sh", "epilog: sh", "init: sh", "diagnose.py: python", "90-environment.sh: sh"):
+        assert [line for line in listed if line.endswith(f"/{one}")], one
+
+
+@needs_shellcheck
+@pytest.mark.seen_to_fail("INF-39")
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("prolog", "#!/bin/sh\nif true; then\n", r"\d+: Syntax error: end of file unexpected"),
+        ("lib.sh", "echo $((1\n", r"\d+: Syntax error"),
+        ("tool", "#!/usr/bin/env bash\nx=(1 2\n", r".*syntax error|.*unexpected"),
+        ("tool", '#!/bin/bash\ncd "$1"\nls\n', r"2:1: warning: Use 'cd .* \[SC2164\]"),
+        ("init", "#!/bin/busybox sh\nx=(1 2)\n", r".*Syntax error"),
+        ("tool", "#!/bin/sh\n[[ $1 = x ]]\n", r"2:1: warning: In POSIX sh, \[\[ \]\] is undefined. \[SC3010\]"),
+        ("look.py", "def look(:\n", "1: invalid syntax"),
+        ("look", "#!/usr/bin/python3 -IS\nx = 1\n  y = 2\n", "3: unexpected indent"),
+        ("look", "#!/usr/bin/python3\n\0", "1: .*null bytes"),
+    ],
+)
+def test_a_script_with_a_mistake(tmp_path: Path, name: str, text: str, says: str) -> None:
+    script(tmp_path, "sound", "#!/bin/sh\necho well\n")
+    script(tmp_path, name, text, says)
+
+
+@pytest.mark.seen_to_fail("INF-39")
+def test_scripts_that_nobody_looked_at(tmp_path: Path, evidence: Evidence) -> None:
+    with pytest.raises(
+        AssertionError, match=r"^localhost: no program shellcheck, so that \d+ scripts .*; do: apt-get in"
+    ):
+        phase0.test_scripts_are_sound(Source.shipped(), "", evidence)
+    (tmp_path / "roles").mkdir()
+    with pytest.raises(AssertionError, match="roles: no role brings a script; nothing was put to the test"):
+        phase0.test_scripts_are_sound(Source(tmp_path, DATA / "versions.yaml"), SHELLCHECK, evidence)
 
 
 def test_what_prometheus_fills_in_itself_is_no_template_of_ours() -> None:

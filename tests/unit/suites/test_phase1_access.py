@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import Answers, FakeTransport
 from pytest_ai_how.transport.ssh import SshTransport
+from suites.phase1 import _access, _rebuilt
 from suites.phase1 import _facts as read
-from suites.phase1 import _rebuilt
 from suites.phase1 import test_access as access
 from suites.phase1._access import administrators
 from suites.phase1._rebuilt import Rebuilt
@@ -37,17 +39,24 @@ def as_administrators(**answers: Answers) -> dict[str, Node]:
 
 
 def let_in(
-    told: Answers = KEY_ONLY, sshd: str = SSHD, ssh: Ssh | None = None, came: Mapping[str, Node] | None = None
-) -> None:
+    told: Answers = KEY_ONLY,
+    sshd: str = SSHD,
+    ssh: Ssh | None = None,
+    came: Mapping[str, Node] | None = None,
+    new: Answers = KEY_ONLY,
+    on: tuple[str, ...] = ("node01",),
+) -> Evidence:
     config = load_config("local")
     if ssh:
         config = config.model_copy(update={"driver": "ssh", "ssh": ssh})
     evidence = Evidence()
-    cluster = fake_cluster({"node02": {"ssh": told}, "*": {"ssh": KEY_ONLY}}, config=config)
+    both = {"ssh": KEY_ONLY, "sh -c": KEY_ONLY}
+    cluster = fake_cluster({"node02": {"ssh": told, "sh -c": new}, "*": both}, config=config)
     access.test_nobody_gets_in_without_a_key(
-        cluster, came or as_administrators(), facts(evidence, node01={read.SSHD: sshd}), evidence
+        cluster, came or as_administrators(), facts(evidence, **{name: {read.SSHD: sshd} for name in on}), evidence
     )
-    assert len(evidence.items) > 6
+    assert len(evidence.items) > 12
+    return evidence
 
 
 @pytest.mark.seen_to_fail("INF-05")
@@ -90,6 +99,49 @@ def test_an_sshd_that_offers_passwords_whatever_it_says() -> None:
         let_in(PASSWORDS)
     with pytest.raises(AssertionError, match=r"^node02: let root in without a key or password"):
         let_in("")
+
+
+def test_what_is_proved_of_root_is_said_in_the_evidence() -> None:
+    def said(ssh: Ssh | None = None, sshd: str = SSHD) -> str:
+        return next(one.content for one in let_in(ssh=ssh, sshd=sshd, on=tuple(ADDRESS)).items if one.name == "root")
+
+    assert said() == said(Ssh(user="root")) == access.BY_OUR_KEY
+    never = SSHD.replace("permitrootlogin without-password", "permitrootlogin no")
+    assert said(Ssh(user="admin"), never) == access.NOT_AT_ALL
+
+
+@pytest.mark.seen_to_fail("INF-05")
+def test_a_key_that_nobody_knows_opens_a_machine() -> None:
+    with pytest.raises(
+        AssertionError,
+        match=r"^node02: let root in with a key that was made just now, expected a refusal; do: see Auth",
+    ):
+        let_in(new="")
+    with pytest.raises(AssertionError, match=r"^node02: let hpc in with a key that was made just now, expected"):
+        let_in(new=[KEY_ONLY, ""])
+    with pytest.raises(AiHowError, match="^node02: its sshd neither let us in nor refused us: no ssh-keygen"):
+        let_in(new=Result((), 125, stderr="no ssh-keygen\n"))
+
+
+def test_a_new_key_is_tried_and_gone_afterwards(tmp_path: Path) -> None:
+    """What runs on a machine, with a stand-in for ssh that shows what it was given."""
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin/ssh"
+    ssh.write_text('#!/bin/sh\ncat "$2.pub"\necho "$@"\nexit 255\n')
+    ssh.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    environ = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "TMPDIR": f"{tmp_path}/tmp"}
+    done = subprocess.run(
+        ["sh", "-c", _access.NEW_KEY, "sh", "-p", "22", "root@node"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    public, options = done.stdout.splitlines()
+    assert (done.returncode, public.split()[0]) == (255, "ssh-ed25519")
+    assert options.endswith("-o IdentitiesOnly=yes -o IdentityAgent=none -p 22 root@node")
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.seen_to_fail("INF-05")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -236,7 +237,7 @@ NAT = [
 
 @pytest.mark.seen_to_fail("INF-03")
 def test_a_network_that_is_not_as_configured(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"ss": ("", ""), "nft": ("", "this host has no program nft")}
+    said = {"ss": ("", ""), "nft": ('{"nftables": []}', "")}
     monkeypatch.setattr(machines.rules, "asked", lambda argv: said[argv[0]])
 
     def check(bridge: Mapping[str, Any] = BRIDGE, **changed: Any) -> None:
@@ -281,7 +282,6 @@ def test_a_network_that_this_host_does_more_than_carry(cluster: Cluster, monkeyp
         return next(item.content for item in evidence.items if "packet filter" in item.name)
 
     assert check(("", ""), ('{"nftables": []}', "")) == '{"nftables": []}'
-    assert check(("", ""), ("", "this host has no program nft")) == "not looked at: this host has no program nft"
     with pytest.raises(
         AssertionError, match=r"^localhost: DHCP is served on aihow-local by 0\.0\.0\.0%aihow-local:67 users"
     ):
@@ -294,6 +294,13 @@ def test_a_network_that_this_host_does_more_than_carry(cluster: Cluster, monkeyp
         AssertionError, match=r"^localhost: `ss .*` says nothing: this host has no program ss; expected"
     ):
         check(("", "this host has no program ss"), ("", ""))
+    for why in ("this host has no program nft", "Operation not permitted (you must be root)", ""):
+        says = (
+            f"localhost: `nft --json list ruleset` says nothing: {why or 'no output'}; expected its rules; "
+            "do: apt-get install nftables, or run as root"
+        )
+        with pytest.raises(AssertionError, match=f"^{re.escape(says)}"):
+            check(("", ""), ("", why))
 
 
 @pytest.mark.seen_to_fail("INF-04")

@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from pytest_ai_how.catalogue import load_catalogue
+from pytest_ai_how.config.capabilities import declared_absent
+from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded
 from pytest_ai_how.shell import Result
@@ -78,6 +81,34 @@ def test_a_job_that_takes_more_cpus_than_it_got(evidence: Evidence) -> None:
         run(burnt("cpu-1", 1, [0], 1.9))
     with pytest.raises(LimitExceeded, match=r"^node01: slurm.cpu_share is 0.1 fraction"):
         run(burnt("cpu-1", 1, [0], 0.1))
+
+
+@pytest.mark.seen_to_fail("SLU-36")
+def test_nodes_on_which_no_job_can_be_kept_off_a_cpu(evidence: Evidence) -> None:
+    """With one CPU each, every job fits what it has, and ConstrainCores may be off."""
+    jobs = [burnt("cpu-1", 1, [0], 0.95), burnt("cpu-1", 3, [0], 0.95, nodes="node02")]
+    one: dict[str, int] = {"cpus": 1}
+    said: Rules = [("taskset", json.dumps({"cpu_seconds": 0.95, "wall_seconds": 1.0}))]
+
+    def run(nodes: str, *more: FakeJob) -> None:
+        checks.test_cpu_confinement(fake_slurm([*jobs, *more], compute=said, nodes=nodes), evidence, new_measure())
+
+    with pytest.raises(
+        AssertionError, match=r"^node01: Slurm gives it 1 CPU, and no compute node more, so .*; do: com"
+    ):
+        run(nodes_json(node01=one, node02=one))
+    whole = burnt("cpu-2", 4, [0, 1], 1.9, nodes="node02")
+    jobs[1] = burnt("cpu-1", 3, [0], 0.95, reachable=[0, 1], nodes="node02")
+    with pytest.raises(
+        AssertionError, match=r"^node02: job 3 with 1 CPUs was put on \[0\] and got itself onto \[0, 1\]"
+    ):
+        run(nodes_json(node01=one), whole)
+
+
+def test_confinement_is_not_claimed_of_a_cluster_whose_nodes_have_one_cpu_each() -> None:
+    lacks = declared_absent(load_config("beegfs", environ={}))
+    assert set(load_catalogue()["SLU-36"].requires) & lacks.keys() == {"cpus.several"}
+    assert not set(load_catalogue()["SLU-36"].requires) & declared_absent(load_config("local", environ={})).keys()
 
 
 def pair(greedy: str = "OUT_OF_MEMORY", beside: str = "RUNNING", said: str = "intact") -> list[FakeJob]:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.errors import CommandTimeout
+from pytest_ai_how.errors import CommandTimeout, FactError
+from pytest_ai_how.facts import Fact, Readings
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.services.apptainer import CONFIG, POLICY, Apptainer
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.shell import Result
+from suites.phase1._facts import PACKAGES
+from suites.phase6 import _facts as read
 from suites.phase6 import test_task043_runtime as checks
 from tests.unit.suites.task042_fakes import Rules
 from tests.unit.suites.task043_fakes import facts, failed, installed, machines, runs, said, transport, with_file
 
 BUILT = said("buildcfg.txt")
+NO_FILE = Result((), 1, stderr="cat: x: No such file or directory")
+STARTER = "/usr/lib/x86_64-linux-gnu/apptainer/bin/starter-suid"
 
 
 def changed(key: str, value: object, *words: str, node: str = "node02") -> dict[str, Rules]:
@@ -31,23 +43,46 @@ def changed(key: str, value: object, *words: str, node: str = "node02") -> dict[
     return {node: [(runs("container-facts.py"), facts(node, edit))]}
 
 
+def reading(evidence: Evidence, changes: Mapping[Fact[Any], str | Result], node: str = "node02") -> Facts:
+    """What nodes in order tell, and one that tells something else."""
+    files = transport(machines(), "node01").files
+    well: dict[Fact[Any], str | Result] = {
+        read.VERSION: said("version.txt"),
+        read.BUILD: BUILT,
+        PACKAGES: installed(),
+        read.CONFIG_TEXT: files[CONFIG].decode(),
+        read.POLICY_TEXT: files[POLICY].decode(),
+        read.SET_UID: "",
+    }
+    told = {name: well | (changes if name == node else {}) for name in ("controller", "node01", "node02")}
+    return Facts(Readings.told(told), evidence)
+
+
 @pytest.mark.seen_to_fail("CON-01")
 @pytest.mark.parametrize(
-    ("rule", "message"),
+    ("fact", "told", "message"),
     [
-        (("apptainer --version", failed("sh: apptainer: not found", 127)), r"`apptainer --version` says 'sh: "),
-        (("apptainer --version", "apptainer version 1.4.1\n"), "Apptainer is 1.4.1, expected 1.4.2 or later"),
-        (("apptainer --version", "apptainer version 1.5.0\n"), "version 1.5.0 differs from controller's 1.4.5"),
-        (("dpkg-query", "apptainer\t1\tinstalled\nfuse3\t1\tconfig-files\n"), "package squashfuse is not installed"),
-        (("dpkg-query", installed(squashfuse="2-1")), "packages .* differs from controller's"),
-        (("apptainer buildcfg", failed("unknown command")), "`apptainer buildcfg` says nothing: 'unknown command'"),
-        (("apptainer buildcfg", BUILT.replace("SUID_INSTALL=0", "SUID_INSTALL=1")), "buildcfg .* differs from"),
+        (read.VERSION, Result((), 127, "sh: 1: apptainer: not found"), r"`apptainer --version` says 'sh: .*not found"),
+        (read.VERSION, "apptainer version 1.4.1\n", "Apptainer is 1.4.1, expected 1.4.2 or later"),
+        (read.VERSION, "apptainer version 1.5.0\n", "version 1.5.0 differs from controller's 1.4.5"),
+        (PACKAGES, "apptainer\t1\tinstalled\nfuse3\t1\tconfig-files\n", "package squashfuse is not installed"),
+        (PACKAGES, installed(squashfuse="2-1"), "packages .* differs from controller's"),
+        (read.BUILD, Result((), 255, "unknown command"), "`apptainer buildcfg` says nothing of it: 'unknown command'"),
+        (read.BUILD, BUILT.replace("SUID_INSTALL=0", "SUID_INSTALL=1"), "buildcfg .* differs from"),
     ],
-)  # fmt: skip
-def test_an_apptainer_that_is_old_incomplete_or_different(evidence: Evidence, rule: Any, message: str) -> None:
-    checks.test_version_and_dependencies(Apptainer(machines()), evidence)
+)
+def test_an_apptainer_that_is_old_incomplete_or_different(
+    evidence: Evidence, fact: Fact[Any], told: str | Result, message: str
+) -> None:
+    there = Apptainer(machines())
+    checks.test_version_and_dependencies(there, reading(evidence, {}))
     with pytest.raises(AssertionError, match=rf"^node02: {message}"):
-        checks.test_version_and_dependencies(Apptainer(machines({"node02": [rule]})), evidence)
+        checks.test_version_and_dependencies(there, reading(evidence, {fact: told}))
+
+
+def test_other_packages_than_apptainers_may_differ(evidence: Evidence) -> None:
+    more = installed() + "slurm-wlm\t24.11.5\tinstalled\n"
+    checks.test_version_and_dependencies(Apptainer(machines()), reading(evidence, {PACKAGES: more}))
 
 
 def configured(**changes: str) -> str:
@@ -61,33 +96,64 @@ def configured(**changes: str) -> str:
 
 @pytest.mark.seen_to_fail("CON-02")
 @pytest.mark.parametrize(
-    ("path", "content", "message"),
+    ("fact", "content", "message"),
     [
-        (CONFIG, configured(allow_setuid_="allow setuid = yes\n# "), r".*'allow setuid' is yes; expected no"),
-        (CONFIG, configured(allow_setuid_="# "), r".*'allow setuid' is not set, which means yes; expected no"),
-        (CONFIG, configured(mount_hostfs_="mount hostfs = yes\n# "), r".*'mount hostfs' is yes; expected no"),
-        (CONFIG, "allow setuid no\n", r"/etc/apptainer/apptainer.conf:1: 'allow setuid no'"),
-        (CONFIG, None, r"/etc/apptainer/apptainer.conf could not be read"),
-        (POLICY, None, r"/etc/apptainer/ecl.toml could not be read"),
-        (POLICY, "activated = maybe\n", r"/etc/apptainer/ecl.toml is not TOML"),
-        (POLICY, "", r"/etc/apptainer/ecl.toml does not say whether it is activated"),
-        (POLICY, "activated = true\n[[execgroup]]\nmode = 'open'\nkeyfp = ['1']\n", r".* has mode 'open' and 1 keys"),
+        (read.CONFIG_TEXT, configured(allow_setuid_="allow setuid = yes\n# "), r".*'allow setuid' is yes; expected no"),
+        (
+            read.CONFIG_TEXT,
+            configured(allow_setuid_="# "),
+            r".*'allow setuid' is not set, which means yes; expected no",
+        ),
+        (read.CONFIG_TEXT, configured(mount_hostfs_="mount hostfs = yes\n# "), r".*'mount hostfs' is yes; expected no"),
+        (read.CONFIG_TEXT, "allow setuid no\n", r"/etc/apptainer/apptainer.conf:1: 'allow setuid no'"),
+        (read.CONFIG_TEXT, NO_FILE, r"/etc/apptainer/apptainer.conf is not known: `cat .*` exited with 1: .*No such"),
+        (read.POLICY_TEXT, NO_FILE, r"/etc/apptainer/ecl.toml is not known: `cat .*` exited with 1: .*No such file"),
+        (read.POLICY_TEXT, "activated = maybe\n", r"/etc/apptainer/ecl.toml is not TOML"),
+        (read.POLICY_TEXT, "", r"/etc/apptainer/ecl.toml does not say whether it is activated"),
+        (
+            read.POLICY_TEXT,
+            "activated = true\n[[execgroup]]\nmode = 'open'\nkeyfp = ['1']\n",
+            r".* has mode 'open' and 1 keys",
+        ),
+        (read.SET_UID, f"{STARTER}\n", rf"{STARTER} is set-uid; expected no set-uid program of Apptainer"),
+        (
+            read.SET_UID,
+            Result((), 1, f"{STARTER}\nfind: '/usr/libexec/apptainer': No such file or directory\n"),
+            r"the programs of Apptainer could not be searched: find: .*No such file",
+        ),
     ],
 )
-def test_a_configuration_that_is_open(evidence: Evidence, path: str, content: str | None, message: str) -> None:
-    checks.test_security_configuration(Apptainer(machines()), evidence)
+def test_a_configuration_that_is_open(evidence: Evidence, fact: Fact[Any], content: str | Result, message: str) -> None:
+    there = Apptainer(machines())
+    checks.test_security_configuration(there, reading(evidence, {}))
     with pytest.raises(AssertionError, match=rf"^node02: {message}"):
-        checks.test_security_configuration(Apptainer(with_file(machines(), "node02", path, content)), evidence)
+        checks.test_security_configuration(there, reading(evidence, {fact: content}))
 
 
-@pytest.mark.seen_to_fail("CON-02")
-def test_a_set_uid_starter_and_a_folder_that_is_not_there(evidence: Evidence) -> None:
-    starter = "/usr/lib/x86_64-linux-gnu/apptainer/bin/starter-suid"
-    with pytest.raises(AssertionError, match=rf"^node02: {starter} is set-uid; expected no set-uid program"):
-        checks.test_security_configuration(Apptainer(machines({"node02": [("find -L", f"{starter}\n")]})), evidence)
-    gone = {"node01": [("find -L", failed("find: No such file or directory", 1))]}
-    with pytest.raises(AssertionError, match=r"^node01: .* could not be searched: find: No such file"):
-        checks.test_security_configuration(Apptainer(machines(gone)), evidence)
+def test_set_uid_programs_are_found_where_apptainer_lies(tmp_path: Path) -> None:
+    """What runs on a machine, with an apptainer that tells of places here."""
+    program, starter = tmp_path / "bin/apptainer", tmp_path / "lib/apptainer/bin/starter"
+    for path in (program, starter):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    program.write_text(f"#!/bin/sh\necho BINDIR={tmp_path}/bin\necho LIBEXECDIR={tmp_path}/lib\n")
+    program.chmod(0o755)
+
+    def look() -> Result:
+        environ = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        done = subprocess.run(read.SET_UID.argv, env=environ, capture_output=True, text=True, check=False)
+        return Result(read.SET_UID.argv, done.returncode, done.stdout, done.stderr, node="node01")
+
+    assert read.SET_UID.of(look()) == []
+    starter.chmod(0o4755)
+    assert read.SET_UID.of(look()) == [str(starter)]
+    shutil.rmtree(tmp_path / "lib")
+    [said] = read.SET_UID.of(look())
+    assert re.match(r"find: .*lib/apptainer.*: No such file", said)
+    (tmp_path / "bin/find").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "bin/find").chmod(0o755)
+    with pytest.raises(FactError, match=r"^node01: set-uid programs of Apptainer is not known: "):
+        read.SET_UID.of(look())
 
 
 def exec_and_run(cluster: Cluster, evidence: Evidence) -> None:

@@ -29,6 +29,8 @@ WELL = {
     "already installed": Outcome("6.5", "6.5", touched=False),
     "from Debian's mirror": Outcome("", "0.0.25", touched=True),
     "from a folder of this host": Outcome("", "1.2.3", touched=True),
+    "in both, lower in the folder": Outcome("", "10.0.0", touched=True),
+    "in both, higher in the folder": Outcome("", "9999", touched=True),
     **{way: Outcome("1.2.3", "1.2.3", touched=False, said=said) for way, said in SAID.items()},
 }
 
@@ -46,6 +48,17 @@ def test_every_way_that_ends_well_passes(evidence: Evidence) -> None:
         ("already installed", Outcome("6.5", "6.5", touched=False, said="E: broken"), "is refused: E: broken"),
         ("from Debian's mirror", Outcome("", "", touched=False), "is not there afterwards, expected it installed"),
         ("from a folder of this host", Outcome("", "", touched=False, said="E: no"), "is refused: E: no"),
+        (
+            "in both, lower in the folder",
+            Outcome("", "0~1", touched=True),
+            ": 0~1 is taken, expected the higher of the two versions; do: compare",
+        ),
+        (
+            "in both, higher in the folder",
+            Outcome("", "0.58", touched=True),
+            ": 0.58 is taken, expected the higher of the two versions; do: compare",
+        ),
+        ("in both, higher in the folder", Outcome("", "", touched=False), "is not there afterwards, expected it inst"),
         (
             "of another version",
             Outcome("1.2.3", "1.2.3", touched=False),
