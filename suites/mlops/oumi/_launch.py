@@ -221,13 +221,25 @@ def cancelled(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         return {"id": id, "cancel": told.describe(lines=100), "status": str(told.returncode), "state": record.state}
 
 
-#: What is wrong with a submission, and what must be said of it.
+# How Oumi (0.9) hands on what ssh said: "[2026-11-27 02:50:39,060][oumi]…[slurm_client.py:519] Credential error: …".
+_HANDED_ON = r"(?:\[.*\] ?Credential error: )?"
+#: What is wrong with a submission, and the line that must say so: ssh's (OpenSSH 9 and 10), or OmegaConf's (2.3).
 WRONG = {
-    "key": r"Permission denied",
-    "host key": r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No \w+ host key is known",
-    "host": r"Could not resolve hostname nowhere",
-    "configuration": r"run",
+    "key": _HANDED_ON + r"\S+@\S+: Permission denied \([a-z,-]+\)\.",
+    "host key": _HANDED_ON + r"Host key verification failed\.",
+    "host": _HANDED_ON + r"ssh: Could not resolve hostname nowhere: .+",
+    "configuration": r"(?:[\w.]+: )?(?:Config error at 'run': )?Structured config of type `JobConfig` has missing "
+    r"mandatory value: run",
 }
+
+
+def stated(said: str, cause: str) -> bool:
+    r"""Whether a line of an output says the cause and nothing else: in a traceback or a path it may stand by chance.
+
+    >>> stated("  File \"main.py\", line 376, in run\nPermissionError: Permission denied: 'x'", WRONG["key"])
+    False
+    """
+    return any(re.fullmatch(cause, line.strip()) for line in said.splitlines())
 
 
 def refused(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
@@ -250,9 +262,14 @@ def refused(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         known = f"{slurm.cluster.controller.name} {' '.join(other)}\n"
         me.node.run("tee", f"{ssh}/known_hosts", input=known, user=me.user)
         seen["host key"] = me.up(config)
-        told = {name: result.describe(lines=200) for name, result in seen.items()}
-        codes = {name: result.returncode for name, result in seen.items()}
-        return told | {"codes": json.dumps(codes), "before": before, "after": _traces(oumi, slurm)}
+        return told(seen) | {"before": before, "after": _traces(oumi, slurm)}
+
+
+def told(seen: Mapping[str, Result]) -> dict[str, str]:
+    """Commands that were refused, by name, as texts; what they said apart from how they were called."""
+    found = {name: result.describe(lines=200) for name, result in seen.items()}
+    found |= {f"{name} said": f"{result.stdout}\n{result.stderr}" for name, result in seen.items()}
+    return found | {"codes": json.dumps({name: result.returncode for name, result in seen.items()})}
 
 
 def _traces(oumi: Oumi, slurm: Slurm) -> str:
