@@ -11,9 +11,10 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import Slurm
 
-from ._launch import MINUTES, STEPS, WRONG, cancelled, refused, stated, training
+from ._launch import WRONG, cancelled, refused, stated, training
 from ._oumi import Oumi
 from ._state import parse_state
+from ._submissions import MINUTES, STEPS
 
 pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage", "owned")
 

@@ -12,13 +12,14 @@ import pytest
 from pytest_ai_how.launch import JobFailed
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
-from suites.mlops.oumi import _launch
+from suites.mlops._request import Request
+from suites.mlops.oumi import _launch, _submissions
 from suites.mlops.oumi import test_launch as launch
 from suites.mlops.oumi._oumi import Oumi
 
-from .oumi_fakes import oumi, state
+from .oumi_fakes import FOLDER, oumi, state
 
-JOB = _launch.job_config(oumi(), "hpc", "ai-how-launched", "oumi train", 1)
+JOB = _submissions.job_config("ai-how-launched", "oumi train", Request(1, 900, 1), "hpc", FOLDER)
 SCRIPT = (
     "#!/bin/bash\n#SBATCH --time=10\n\nexport AI_HOW_LAUNCHED=ai-how-launched\nexport OMP_NUM_THREADS=1\n\n"
     "set -e\noumi train\n"
@@ -79,7 +80,7 @@ def seen(told: Mapping[str, str], text: str = "") -> tuple[Oumi, Any]:
         return told
 
     object.__setattr__(made, "once", SimpleNamespace(told=once))
-    return made, cast("Any", SimpleNamespace(read=lambda path: text or state(_launch.STEPS)))
+    return made, cast("Any", SimpleNamespace(read=lambda path: text or state(_submissions.STEPS)))
 
 
 def without(name: str) -> dict[str, str]:
@@ -196,7 +197,8 @@ def test_the_number_of_a_job_is_read_from_what_up_says() -> None:
 
 
 def test_a_job_without_gpus_asks_for_none() -> None:
-    assert "accelerators" not in _launch.job_config(oumi(), "hpc", "x", "true", 0)["resources"]
+    plain = _submissions.job_config("x", "true", Request(1, 900, 0), "hpc", FOLDER)
+    assert plain["resources"] == {"cloud": "slurm", "cpus": "1", "memory": "900M"}
     assert JOB["resources"] == {"cloud": "slurm", "cpus": "1", "memory": "900M", "accelerators": ":1"}
 
 
