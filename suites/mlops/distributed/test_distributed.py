@@ -6,6 +6,7 @@ import pytest
 
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.services.monitoring import Monitoring
 
 from .._kernel import without_xid
 from .._lines import clean
@@ -14,6 +15,7 @@ from .._utilisation import busy, busy_recorded
 from ._judged import in_place, same_parameters, whole_epochs
 from ._run import CIFAR, GPUS, MNIST, Runs
 from ._speeds import EFFICIENCY, SPEED_UP, speed_up, speed_up_recorded
+from ._watched import watched
 
 # Speed is measured, and two jobs must find room at once: no other jobs meanwhile.
 pytestmark = [pytest.mark.requires("gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
@@ -145,7 +147,7 @@ def test_killed(runs: Runs, measure: Measurements) -> None:
 @pytest.mark.check("TR2-15")
 @pytest.mark.requires("slurm", "accounting")
 def test_accounting(runs: Runs) -> None:
-    """The accounting has both GPUs of each job, on the nodes that were asked for."""
+    """The accounting has both GPUs of each job, on the nodes that were asked for; monitoring is asked beside it."""
     for found in (runs.cifar(), runs.mnist()):
         tres, request = found.ended.tres, found.request
         counted = tres.get("gres/gpu", 0)
@@ -155,3 +157,11 @@ def test_accounting(runs: Runs) -> None:
             f"{found.label}: the accounting has {nodes[0]} nodes for it, {', '.join(nodes[1])}; expected "
             f"{', '.join(request.on)}"
         )
+
+
+@pytest.mark.check("TR2-15")
+@pytest.mark.requires("gpu.real", "dcgm", "monitoring")
+def test_monitoring(runs: Runs, monitoring: Monitoring, evidence: Evidence) -> None:
+    """Prometheus has of both GPUs of each job, on its machines and in its time, how busy they were."""
+    for found in (runs.cifar(), runs.mnist()):
+        watched(monitoring, found, GPUS, evidence)
