@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTEST := $(VENV)/bin/pytest
 CLUSTER ?= local
 WORKERS ?= 2
+# What jobs run, and what the interpreters of their machines find beside it.
+PROGRAMS = $(addprefix suites/,mlops/payloads mlops/oumi/payloads phase5/payloads phase5/payloads/mpi phase5/payloads/distributed)
 # More than cores: most checks wait for Slurm, and what measures runs alone.
 CHECKERS ?= 4
 
@@ -31,6 +33,10 @@ lint: setup  ## style and the import contracts
 
 types: setup  ## mypy, strict
 	$(VENV)/bin/mypy
+	@for folder in $(PROGRAMS); do \
+	  echo "mypy $$folder"; \
+	  ( cd $$folder && MYPYPATH=$(CURDIR)/suites/mlops/payloads $(abspath $(VENV))/bin/mypy \
+	    --config-file=$(CURDIR)/tests/payloads.ini --cache-dir=$(CURDIR)/.mypy_cache/payloads *.py ) || exit 1; done
 
 unit: setup  ## no root, no cluster
 	$(PYTEST) tests/unit -n $(WORKERS)

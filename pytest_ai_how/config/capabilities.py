@@ -58,6 +58,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "image.mpi": "the container image with MPI is provided",
         "image.pytorch": "the container image with PyTorch is provided",
         "image.oumi": "the container image with Oumi is provided",
+        "scale.full": "what is trained is as large as the plan says, so that the speed of GPUs can be judged",
     }
 )
 

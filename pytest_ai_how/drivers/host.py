@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from pytest_ai_how.transport.protocol import Transport
 
 #: The variable by which whatever was started here through us is known.
 MARKED_BY = "PYTEST_AI_HOW_WORK_OF"
-_SUDO_SECONDS = 5.0
+_SUDO_SECONDS, _SLURM_SECONDS = 5.0, 15.0
 # sd_booted(3)
 _SYSTEMD = Path("/run/systemd/system")
 
@@ -39,13 +40,8 @@ class HostDriver:
 
     def check(self, config: ClusterConfig) -> None:
         """Refuse what the YAML asks of this machine and it has not. Raises :class:`HostError` naming it."""
-        if config.launcher == "slurm" and shutil.which("scontrol") is None:
-            raise HostError(
-                "localhost",
-                "scontrol is not installed, but the launcher is slurm",
-                expected="the Slurm that runs on this machine",
-                cure="say launcher: direct, without the section slurm",
-            )
+        if config.launcher == "slurm":
+            _refuse_slurm(config)
         python = config.interpreter
         if python is not None and not (os.access(python, os.X_OK) and Path(python).is_file()):
             there = "is no program" if Path(python).exists() else "no such file"
@@ -87,6 +83,63 @@ class HostDriver:
     def secrets(self, config: ClusterConfig) -> tuple[bytes, ...]:  # noqa: ARG002  the Driver protocol's signature
         """None are made."""
         return ()
+
+
+def _refuse_slurm(config: ClusterConfig) -> None:
+    """Raise :class:`HostError` where no job of ours can be handed to this machine's Slurm, or none would be found.
+
+    That Slurm does not answer is no reason: it may yet, and its readiness is waited for.
+    """
+    if shutil.which("scontrol") is None:
+        raise HostError(
+            "localhost",
+            "scontrol is not installed, but the launcher is slurm",
+            expected="the Slurm that runs on this machine",
+            cure="say launcher: direct, without the section slurm",
+        )
+    try:
+        account = pwd.getpwnam(config.user)
+    except KeyError:
+        raise HostError(
+            "localhost",
+            f"there is no account {config.user!r}, as which jobs are to run",
+            expected="an account that hands in jobs here",
+            cure="name one under 'user'",
+        ) from None
+    if os.geteuid() not in (0, account.pw_uid):
+        own = _name_of(os.geteuid())
+        raise HostError(
+            "localhost",
+            f"{own} can't hand in jobs as {config.user!r}",
+            expected="root, or jobs of our own",
+            cure=f"run as root, or say user: {own}",
+        )
+    name = config.controller.name
+    if f"Node {name} not found" in _scontrol("show", "node", name):
+        raise HostError(
+            "localhost",
+            f"Slurm knows no node {name!r}",
+            expected="the node's name as Slurm has it",
+            cure="name it under 'nodes' as `scontrol show node` does",
+        )
+
+
+def _scontrol(*words: str) -> str:
+    """What scontrol says, whatever its status (1 and "Node x not found", 24.11.5); '' where it takes too long."""
+    try:
+        asked = subprocess.run(
+            ["scontrol", *words], capture_output=True, text=True, check=False, timeout=_SLURM_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    return asked.stdout + asked.stderr
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _search_path() -> str:

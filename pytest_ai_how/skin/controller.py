@@ -127,7 +127,7 @@ class Controller:
     def _decide(self, driver: Driver) -> Orders:
         run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
         chosen = self._config.model_copy(update={"driver": driver.name})
-        absent = declared_absent(chosen)
+        absent = self._settings.absent | declared_absent(chosen)
         absent |= {name: why for name, why in self._facts.absent.items() if name not in absent}
         absent |= {k: why for k, why in looked_absent(chosen, driver.name, run_id).items() if k not in absent}
         added: Sequence[Mapping[str, str] | None] = self._pytest_config.hook.pytest_ai_how_capabilities(

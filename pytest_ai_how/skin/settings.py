@@ -66,6 +66,11 @@ class Settings:
     limits: str = ""
     scale: Scale = "smoke"
 
+    @property
+    def absent(self) -> dict[str, str]:
+        """Each capability that the options alone rule out, with the reason."""
+        return {} if self.scale == "full" else {"scale.full": f"--scale is {self.scale}; --scale=full has it"}
+
 
 def declare(parser: pytest.Parser) -> None:
     """Declare the options and their ini forms."""

@@ -25,8 +25,9 @@ _CHUNK = 65536
 class LocalTransport:
     """A :class:`~pytest_ai_how.transport.Transport` to this machine, without ssh.
 
-    A command gets a session of its own; at its timeout the whole process group is killed. ``user=`` needs root and
-    runs the command through runuser(1) in that user's home. ``environ`` is added to the environment of commands.
+    A command gets a session of its own; at its timeout the whole process group is killed. ``user=`` runs the command
+    in that user's home, through runuser(1) as root unless that is who runs us. ``environ`` is added to the environment
+    of commands.
     """
 
     def __init__(self, node: str = "localhost", environ: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -82,8 +83,10 @@ class LocalTransport:
     def _start(self, argv: tuple[str, ...], user: str | None) -> subprocess.Popen[bytes]:
         command, home = list(argv), None
         if user is not None:
-            home = self._home(user)
-            command = ["runuser", "-u", user, "--", *argv]
+            account = self._account(user)
+            home = account.pw_dir if Path(account.pw_dir).is_dir() else "/"
+            if account.pw_uid != os.geteuid():
+                command = ["runuser", "-u", user, "--", *argv]
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -96,14 +99,15 @@ class LocalTransport:
             env={**os.environ, **self._environ, "LC_ALL": "C.UTF-8"},
         )
 
-    def _home(self, user: str) -> str:
-        if os.geteuid() != 0:
-            raise TransportError(self.node, f"cannot run a command as {user!r}", expected="root", cure="run as root")
+    def _account(self, user: str) -> pwd.struct_passwd:
+        """Whoever we can run commands as: ourselves, and as root anybody."""
         try:
-            home = pwd.getpwnam(user).pw_dir
+            account = pwd.getpwnam(user)
         except KeyError:
             raise TransportError(self.node, f"there is no user {user!r}", cure=f"useradd -m {user}") from None
-        return home if Path(home).is_dir() else "/"
+        if os.geteuid() not in (0, account.pw_uid):
+            raise TransportError(self.node, f"cannot run a command as {user!r}", expected="root", cure="run as root")
+        return account
 
 
 def _converse(process: subprocess.Popen[bytes], output: Output, data: bytes, deadline: Deadline) -> bool:

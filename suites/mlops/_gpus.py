@@ -52,16 +52,9 @@ def at_work(seen: Sequence[Sample]) -> tuple[float, ...]:
     return tuple(one.busy for one in seen[busy[0] : busy[-1] + 1]) if busy else ()
 
 
-def if_recorded(evidence: Evidence, measure: Measurements, metric: str) -> None:
-    """Attach that a figure is not judged, and why, where its limit has no gate."""
-    if measure.limits[metric].gate is None:
-        evidence.attach("not judged", f"{metric} is recorded only: {measure.limits[metric].source}")
-
-
-def judge(evidence: Evidence, measure: Measurements, metric: str, values: Sequence[float], who: str, node: str) -> None:
-    """Judge the median of how busy a GPU was, and attach its curve; ``who`` is the GPU's part in which job."""
+def drawn(evidence: Evidence, measure: Measurements, metric: str, values: Sequence[float], who: str, node: str) -> None:
+    """Measure the median of how busy a GPU was, and attach its curve; ``who`` is the GPU's part in which job."""
     points = [(number / RATE, value) for number, value in enumerate(values)]
     picture = chart(f"utilisation, {who}", "seconds", "%", {"GPU": points})
     evidence.attach(f"utilisation, {who}.svg", picture, "image/svg+xml")
-    if_recorded(evidence, measure, metric)
     measure(metric, median(values), "%", node=node, samples=len(values))

@@ -188,7 +188,9 @@ class Trainer:
         if self.cluster.config.slurm is None:  # a job is where its launcher is, whatever that machine calls itself
             self.launcher.query("kill", "-KILL", pid)
             return
-        self.cluster[where.partition(".")[0]].run("kill", "-KILL", pid, user=self.cluster.config.user)
+        nodes = self.cluster.nodes
+        node = nodes[0] if len(nodes) == 1 else self.cluster[where.partition(".")[0]]
+        node.run("kill", "-KILL", pid, user=self.cluster.config.user)
 
     def _await_held(self, job: Started, held: str, within: float) -> None:
         where = f"job {job.id} ({job.task.name})"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
-from ._gpus import judge
+from ._figures import deciding, recorded_only
+from ._gpus import drawn
 from ._trained import Trained
 
 
@@ -17,4 +18,13 @@ def busy(trained: Trained, rank: int, evidence: Evidence, measure: Measurements,
         f"{trained.label}: nvidia-smi said nothing of the GPU of rank {rank} after the first epoch; expected a line "
         "each half second; do: train for longer (--scale=full)"
     )
-    judge(evidence, measure, metric, values, f"{trained.label}, rank {rank}", trained.ended.node)
+    deciding(measure, metric)
+    drawn(evidence, measure, metric, values, f"{trained.label}, rank {rank}", trained.ended.node)
+
+
+def busy_recorded(trained: Trained, evidence: Evidence, measure: Measurements, metric: str) -> None:
+    """Record the same of each process where nothing judges it, and as far as anything was written."""
+    if recorded_only(measure, metric):
+        for rank in sorted(trained.gpus):
+            if values := trained.utilisation(rank):
+                drawn(evidence, measure, metric, values, f"{trained.label}, rank {rank}", trained.ended.node)

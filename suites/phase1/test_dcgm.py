@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -21,20 +20,12 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.monitoring import Monitoring
 from pytest_ai_how.services.monitoring.http import Reply, ask
 
+from ._dcgm import METRICS, can_be
 from ._gpus import loading, planned
 from ._monitoring import answering, kept
 
 pytestmark = pytest.mark.requires("gpu.real", "dcgm")
 
-#: What dcgm-exporter tells by default (its default-counters.csv), by what it is about, with what is possible at most.
-METRICS = {
-    "utilisation": ("DCGM_FI_DEV_GPU_UTIL", 100.0),
-    "memory": ("DCGM_FI_DEV_FB_USED", math.inf),
-    "temperature": ("DCGM_FI_DEV_GPU_TEMP", 200.0),
-    "power": ("DCGM_FI_DEV_POWER_USAGE", math.inf),
-}
-#: From here on a number says that there is no value: DCGM_INT64_BLANK of dcgm_structs.h.
-BLANK = float(0x7FFFFFFFFFFFFFF0)
 #: Seconds in which dcgm-exporter tells of what has changed: it collects every 30 (its --collect-interval), and a
 #: figure that it collects is of the time before. The load that is to be seen lasts for longer.
 FOLLOWS, LOAD = 120.0, 180
@@ -99,11 +90,11 @@ def exported(cluster: Cluster, name: str) -> Reply:
 
 def of_each(name: str, reply: Reply, what: str, count: int) -> dict[str, float]:
     """One of :data:`METRICS` by UUID. Raises :class:`AssertionError` unless each GPU of a machine has what can be."""
-    metric, most = METRICS[what]
+    metric, _ = METRICS[what]
     assert reply.status == 200, f"{name}: dcgm-exporter, {reply.url}, {reply.said}; expected status 200"
     values = {uuid: value for one, uuid, value in parse_metrics(reply.body) if one == metric}
     assert len(values) == count, f"{name}: {metric} is of {len(values)} GPUs ({what}), expected {count}"
-    wrong = {uuid: value for uuid, value in values.items() if not 0 <= value <= min(most, BLANK - 1024)}
+    wrong = {uuid: value for uuid, value in values.items() if not can_be(what, value)}
     assert not wrong, (
         f"{name}: {metric} of {next(iter(wrong))} is {next(iter(wrong.values())):g}, which can't be ({what})"
     )

@@ -161,3 +161,11 @@ def test_rows_require_capabilities_that_there_are() -> None:
     wanted = {(row.id, capability) for row in load_catalogue().values() for capability in row.requires}
     assert wanted
     assert {(row, capability) for row, capability in wanted if capability not in CAPABILITIES} == set()
+
+
+def test_the_speed_of_gpus_is_judged_on_gpus_and_at_the_size_of_the_plan() -> None:
+    """Elsewhere its limits have no gate: a row would be green whatever was measured."""
+    rows = {row.id: row.requires for row in load_catalogue().values() if "scale.full" in row.requires}
+    assert rows.keys() == {"TR1-09", "TR2-06", "TR2-07", "TR2-12", "OUM-11", "OUM-12"}
+    assert all("gpu.real" in requires for requires in rows.values())
+    assert all("gpu.pair" in requires for check, requires in rows.items() if check != "TR1-09")

@@ -49,6 +49,15 @@ def packages(name: str, folder: Path) -> set[str]:
     }
 
 
+def test_the_programs_of_training_and_of_mpi_are_checked_by_mypy() -> None:
+    [listed] = re.findall(r"^PROGRAMS = \$\(addprefix suites/,(.+)\)$", MAKEFILE, re.MULTILINE)
+    folders = {
+        path.parent for phase in ("phase5", "mlops") for path in (ROOT / "suites" / phase).rglob("payloads/**/*.py")
+    }
+    assert folders
+    assert {f"suites/{name}" for name in listed.split()} == {str(folder.relative_to(ROOT)) for folder in folders}
+
+
 def test_every_import_package_says_that_it_is_one() -> None:
     places = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
     for name in set(SETUPTOOLS["packages"]) - {"pytest_ai_how.configs", "pytest_ai_how.provisioning"}:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 
 from pytest_ai_how.report.evidence import Evidence
-from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.topology import topologies, why_none
 
-from .._metrics import Metrics
 from .._request import Request, describe, for_one, for_topology
 from .._trained import Killed, Trained, Work
 from .._trainer import Trainer
@@ -86,36 +83,3 @@ class Runs:
     def _attached(self, found: Trained) -> Trained:
         found.attach(self.evidence)
         return found
-
-
-def rate(metrics: Metrics) -> float:
-    """Samples a second: the median of the epochs after the first, in which much is made ready."""
-    return median(one.samples_per_second for one in metrics.history[1:])
-
-
-def speed_up(runs: Runs, measure: Measurements, metric: str, share: float) -> None:
-    """Judge how much faster two processes do the work of one; ``share`` of the factor is what the metric counts.
-
-    Both must have done the same: as many samples and epochs, by the same network, the same batch a process.
-    """
-    together, alone = runs.cifar(), runs.alone()
-    two, one = together.metrics(), alone.metrics()
-    for name in ("dataset", "model", "samples", "epochs", "batch", "device"):
-        assert getattr(two, name) == getattr(one, name), (
-            f"{together.label}: has {name} {getattr(two, name)!r}, {alone.label} {getattr(one, name)!r}; the same work "
-            "is expected"
-        )
-    counts = (one.processes, two.processes)
-    assert counts == (1, GPUS), (
-        f"{together.label}: {counts[1]} processes against {counts[0]}, expected {GPUS} against 1"
-    )
-    rates = rate(one), rate(two)
-    kind = f"{metric}.cpu" if two.device == "cpu" else runs.scale.metric(f"{metric}.gpu")
-    said = f"1 process    {rates[0]:.1f}\n{GPUS} processes  {rates[1]:.1f}"
-    if measure.limits[kind].gate is None:
-        said += f"\n{kind} is recorded and not judged: {measure.limits[kind].source}"
-    runs.evidence.attach("samples a second", said)
-    node, count = together.ended.node, len(two.history) - 1
-    measure("distributed.rate.alone", rates[0], "samples/s", node=alone.ended.node, samples=count)
-    measure("distributed.rate.together", rates[1], "samples/s", node=node, samples=count)
-    measure(kind, share * rates[1] / rates[0], "fraction", node=node, samples=count)

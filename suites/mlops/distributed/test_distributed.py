@@ -6,13 +6,16 @@ import pytest
 
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.services.monitoring import Monitoring
 
 from .._kernel import without_xid
 from .._lines import clean
 from .._metrics import falls, implausible
-from .._utilisation import busy
+from .._utilisation import busy, busy_recorded
 from ._judged import in_place, same_parameters, whole_epochs
-from ._run import CIFAR, GPUS, MNIST, Runs, speed_up
+from ._run import CIFAR, GPUS, MNIST, Runs
+from ._speeds import EFFICIENCY, SPEED_UP, speed_up, speed_up_recorded
+from ._watched import watched
 
 # Speed is measured, and two jobs must find room at once: no other jobs meanwhile.
 pytestmark = [pytest.mark.requires("gpu.pair", "pytorch", "shared-storage"), pytest.mark.exclusive("slurm")]
@@ -20,7 +23,11 @@ pytestmark = [pytest.mark.requires("gpu.pair", "pytorch", "shared-storage"), pyt
 
 @pytest.mark.check("TR2-04")
 def test_time(runs: Runs, evidence: Evidence, measure: Measurements) -> None:
-    """Two processes do all epochs in the time that they may take, and say what can be true of their job."""
+    """Two processes do all epochs in the time that they may take, and say what can be true of their job.
+
+    How much faster they are than one, and how busy their GPUs, is recorded here where nothing can be asked of it: on
+    CPUs, and on GPUs that have next to nothing to do.
+    """
     found, work = runs.cifar(), runs.work(CIFAR)
     metrics = found.metrics()
     did, wanted = (metrics.epochs, metrics.processes), (work.epochs, GPUS)
@@ -31,6 +38,8 @@ def test_time(runs: Runs, evidence: Evidence, measure: Measurements) -> None:
     found.draw(evidence)
     name = runs.scale.metric("distributed.seconds")
     measure(name, metrics.training_time_seconds, "s", node=found.ended.node, samples=metrics.epochs)
+    busy_recorded(found, evidence, measure, runs.scale.metric("distributed.gpu.utilisation"))
+    speed_up_recorded(runs, measure)
 
 
 @pytest.mark.check("TR2-05")
@@ -43,24 +52,26 @@ def test_accuracy(runs: Runs, measure: Measurements) -> None:
 
 
 @pytest.mark.check("TR2-06")
-@pytest.mark.requires("gpu.real")
+@pytest.mark.requires("gpu.real", "scale.full")
 def test_utilisation(runs: Runs, evidence: Evidence, measure: Measurements) -> None:
-    """After the first epoch both GPUs are busy most of the time; recorded only where the network is too small."""
+    """After the first epoch both GPUs are busy most of the time."""
     found = runs.cifar()
     for rank in range(GPUS):
         busy(found, rank, evidence, measure, runs.scale.metric("distributed.gpu.utilisation"))
 
 
 @pytest.mark.check("TR2-07")
+@pytest.mark.requires("gpu.real", "scale.full")
 def test_speed_up(runs: Runs, measure: Measurements) -> None:
-    """Two processes do more samples of the same work a second than one does."""
-    speed_up(runs, measure, "distributed.speed_up", 1.0)
+    """Two GPUs do more samples of the same work a second than one does."""
+    speed_up(runs, measure, SPEED_UP)
 
 
 @pytest.mark.check("TR2-12")
+@pytest.mark.requires("gpu.real", "scale.full")
 def test_efficiency(runs: Runs, measure: Measurements) -> None:
-    """Each of two processes does nearly as many samples of the same work a second as one alone does."""
-    speed_up(runs, measure, "distributed.efficiency", 1 / GPUS)
+    """Each of two GPUs does nearly as many samples of the same work a second as one alone does."""
+    speed_up(runs, measure, EFFICIENCY)
 
 
 @pytest.mark.check("TR2-08")
@@ -136,7 +147,7 @@ def test_killed(runs: Runs, measure: Measurements) -> None:
 @pytest.mark.check("TR2-15")
 @pytest.mark.requires("slurm", "accounting")
 def test_accounting(runs: Runs) -> None:
-    """The accounting has both GPUs of each job, on the nodes that were asked for."""
+    """The accounting has both GPUs of each job, on the nodes that were asked for; monitoring is asked beside it."""
     for found in (runs.cifar(), runs.mnist()):
         tres, request = found.ended.tres, found.request
         counted = tres.get("gres/gpu", 0)
@@ -146,3 +157,11 @@ def test_accounting(runs: Runs) -> None:
             f"{found.label}: the accounting has {nodes[0]} nodes for it, {', '.join(nodes[1])}; expected "
             f"{', '.join(request.on)}"
         )
+
+
+@pytest.mark.check("TR2-15")
+@pytest.mark.requires("gpu.real", "dcgm", "monitoring")
+def test_monitoring(runs: Runs, monitoring: Monitoring, evidence: Evidence) -> None:
+    """Prometheus has of both GPUs of each job, on its machines and in its time, how busy they were."""
+    for found in (runs.cifar(), runs.mnist()):
+        watched(monitoring, found, GPUS, evidence)

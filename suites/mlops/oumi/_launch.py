@@ -12,23 +12,20 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_ai_how.launch import JobFailed, why
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.slurm import SacctRecord, Slurm
-from pytest_ai_how.shell import Result, quote
+from pytest_ai_how.shell import Result
 
 from ._oumi import Oumi
-from ._work import as_yaml, train
+from ._submissions import JOB, LONG, MINUTES, SEEN, SHORT, TRAIN, WORK
 
 #: Seconds for a command of the launcher: it loads all of Oumi, and asks over ssh.
 WITHIN = 400.0
 #: The folders below its user's home on the controller that Oumi 0.9 writes to; it makes the second nowhere.
 FOLDERS = ("oumi_launcher", "oumi_slurm_logs")
-#: Steps that a launched job trains, and minutes that it may take.
-STEPS, MINUTES = 10, 10
 # Oumi leaves an ssh master behind; with it the container would go on.
 _TIDY = """"$@"
 status=$?
@@ -44,23 +41,6 @@ _SSH = """Host *
   UserKnownHostsFile ~/.ssh/known_hosts
   GlobalKnownHostsFile /dev/null
 """
-
-
-def job_config(oumi: Oumi, user: str, name: str, run: str, gpus: int) -> dict[str, Any]:
-    """A job for ``oumi launch``, which asks for CPUs, memory and, where there are GPUs, one of them."""
-    work, most = oumi.plan.launch, oumi.one()
-    cpus, memory = min(work.cpus, most.cpus), min(work.memory, most.memory)
-    resources = {"cloud": "slurm", "cpus": f"{cpus}", "memory": f"{memory}M"}
-    return {
-        "name": name,
-        "user": user,
-        "num_nodes": 1,
-        "working_dir": f"{oumi.folder}/launch/work/",
-        "resources": resources | ({"accelerators": f":{gpus}"} if gpus else {}),
-        "envs": {"AI_HOW_LAUNCHED": name, "OMP_NUM_THREADS": f"{cpus}"},
-        "setup": f"#SBATCH --time={MINUTES}\n",
-        "run": f"set -e\n{run}\n",
-    }
 
 
 def state_in(status: str, id: str) -> str:
@@ -141,7 +121,7 @@ def client(oumi: Oumi, slurm: Slurm, name: str) -> Iterator[Client]:
         files = {"known_hosts": f"{controller.name} {' '.join(host_key)}\n", "config": _SSH.format(key="id_ed25519")}
         for file, text in files.items():
             node.run("tee", f"{home}/.ssh/{file}", input=text, user=slurm.user)
-        slurm.query("mkdir", "-p", f"{places}/work", *(f"{places}/{one}" for one in FOLDERS))
+        slurm.query("mkdir", "-p", f"{oumi.folder}/{WORK}", *(f"{places}/{one}" for one in FOLDERS))
         for one in FOLDERS:
             oumi.cluster.all.run("ln", "-sfn", f"{places}/{one}", f"/home/{slurm.user}/{one}", user=slurm.user)
         yield made
@@ -153,26 +133,16 @@ def client(oumi: Oumi, slurm: Slurm, name: str) -> Iterator[Client]:
 
 def training(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
     """Launch a training, look at it on its way and at its end, and fetch what it left; all that was seen, as texts."""
+    oumi.valid(TRAIN, JOB)
     with client(oumi, slurm, "launch") as me:
         out = f"{oumi.folder}/launch/out"
-        config = train(oumi.plan.launch, oumi.folder, out, real=oumi.real)
-        config["training"] |= {"max_steps": STEPS, "save_steps": 0}
-        argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if oumi.real else ()
-        inner = command("exec", oumi.runtime.image, *argv, binds=[oumi.launcher.folder], flags=flags)
-        gpus = 1 if any(one.gpus for one in slurm.nodes().values()) else 0
-        seen_it = f"{oumi.folder}/launch/seen"
-        # It ends when it was seen on its way, however fast it is.
-        text = f"{quote(inner)}\nuntil [ -e {quote([seen_it])} ]; do sleep 0.2; done"
-        job = job_config(oumi, me.user, "ai-how-launched", text, gpus)
-        oumi.write("launch/work/train.yaml", as_yaml(config))
-        oumi.write("launch/job.yaml", as_yaml(job))
-        seen: dict[str, str] = {"job": json.dumps(job)}
-        up = me.up(f"{oumi.folder}/launch/job.yaml")
+        seen: dict[str, str] = {"job": json.dumps(oumi.submissions()[JOB])}
+        up = me.up(f"{oumi.folder}/{JOB}")
         id = submitted(up)
         seen |= {"id": id, "up": up.describe(lines=200)}
         slurm.until(int(id), "RUNNING", within=MINUTES * 60)
         seen |= _stage(me, id, "first")
-        slurm.query("touch", "--", seen_it)
+        slurm.query("touch", "--", f"{oumi.folder}/{SEEN}")
         record = slurm.wait(int(id), MINUTES * 60)
         seen |= _stage(me, id, "last")
         if record.state == "COMPLETED":
@@ -208,9 +178,9 @@ def _stage(me: Client, id: str, name: str) -> dict[str, str]:
 
 def cancelled(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
     """Launch a job that would go on, cancel it through Oumi, and see what became of it."""
+    oumi.valid(LONG)
     with client(oumi, slurm, "cancel") as me:
-        oumi.write("launch/long.yaml", as_yaml(job_config(oumi, me.user, "ai-how-long", "sleep 600", 0)))
-        up = me.up(f"{oumi.folder}/launch/long.yaml")
+        up = me.up(f"{oumi.folder}/{LONG}")
         id = submitted(up)
         try:
             slurm.until(int(id), "RUNNING")
@@ -221,20 +191,32 @@ def cancelled(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         return {"id": id, "cancel": told.describe(lines=100), "status": str(told.returncode), "state": record.state}
 
 
-#: What is wrong with a submission, and what must be said of it.
+# How Oumi (0.9) hands on what ssh said: "[2026-11-27 02:50:39,060][oumi]…[slurm_client.py:519] Credential error: …".
+_HANDED_ON = r"(?:\[.*\] ?Credential error: )?"
+#: What is wrong with a submission, and the line that must say so: ssh's (OpenSSH 9 and 10), or OmegaConf's (2.3).
 WRONG = {
-    "key": r"Permission denied",
-    "host key": r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No \w+ host key is known",
-    "host": r"Could not resolve hostname nowhere",
-    "configuration": r"run",
+    "key": _HANDED_ON + r"\S+@\S+: Permission denied \([a-z,-]+\)\.",
+    "host key": _HANDED_ON + r"Host key verification failed\.",
+    "host": _HANDED_ON + r"ssh: Could not resolve hostname nowhere: .+",
+    "configuration": r"(?:[\w.]+: )?(?:Config error at 'run': )?Structured config of type `JobConfig` has missing "
+    r"mandatory value: run",
 }
+
+
+def stated(said: str, cause: str) -> bool:
+    r"""Whether a line of an output says the cause and nothing else: in a traceback or a path it may stand by chance.
+
+    >>> stated("  File \"main.py\", line 376, in run\nPermissionError: Permission denied: 'x'", WRONG["key"])
+    False
+    """
+    return any(re.fullmatch(cause, line.strip()) for line in said.splitlines())
 
 
 def refused(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
     """Submit with a key that nobody knows, to a host with another key, to no host, and without a job."""
+    oumi.valid(SHORT)
     with client(oumi, slurm, "refused") as me:
-        config, short = f"{oumi.folder}/launch/short.yaml", job_config(oumi, me.user, "ai-how-refused", "true", 0)
-        oumi.write("launch/short.yaml", as_yaml(short))
+        config = f"{oumi.folder}/{SHORT}"
         before = _traces(oumi, slurm)
         seen = {
             "configuration": me.up(f"{oumi.folder}/job-no-script.yaml"),
@@ -250,9 +232,14 @@ def refused(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         known = f"{slurm.cluster.controller.name} {' '.join(other)}\n"
         me.node.run("tee", f"{ssh}/known_hosts", input=known, user=me.user)
         seen["host key"] = me.up(config)
-        told = {name: result.describe(lines=200) for name, result in seen.items()}
-        codes = {name: result.returncode for name, result in seen.items()}
-        return told | {"codes": json.dumps(codes), "before": before, "after": _traces(oumi, slurm)}
+        return told(seen) | {"before": before, "after": _traces(oumi, slurm)}
+
+
+def told(seen: Mapping[str, Result]) -> dict[str, str]:
+    """Commands that were refused, by name, as texts; what they said apart from how they were called."""
+    found = {name: result.describe(lines=200) for name, result in seen.items()}
+    found |= {f"{name} said": f"{result.stdout}\n{result.stderr}" for name, result in seen.items()}
+    return found | {"codes": json.dumps({name: result.returncode for name, result in seen.items()})}
 
 
 def _traces(oumi: Oumi, slurm: Slurm) -> str:

@@ -20,11 +20,15 @@ from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import load_scale
+from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.slurm import NodeRecord
 from pytest_ai_how.services.slurm.topology import topologies
+from pytest_ai_how.shell import quote
 
 from .._data import needed, staged
 from .._request import Request, for_one, for_topology
+from ._schema import kind_of, refuse_invalid
+from ._submissions import submissions
 from ._work import TINY, Plan, Work, as_yaml, broken, configurations
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -119,8 +123,7 @@ class Oumi:
         What it is made of must be in the cache: that is seen before any job is started.
         """
         sets = self.once.told(f"{self.name}-sets", self._sets)
-        kinds = {name: name.partition("-")[0].removesuffix(".yaml") for name in self.all_configurations()}
-        named = [f"{kind}={name}" for name, kind in kinds.items()]
+        named = [f"{kind_of(name)}={name}" for name in self.all_configurations()]
         programs = dict(self.plan.preparations(sets))
         programs |= {"look": ("look.py", *self.packages()), "schema": ("schema.py", *named)}
         steps = {name: (self.runtime.python, *argv) for name, argv in programs.items()}
@@ -135,27 +138,34 @@ class Oumi:
 
         return {name: staged(self.launcher, self.once, name, none)[0] for name in self.plan.sets}
 
+    def valid(self, *names: str) -> Ran:
+        """:meth:`looked`, by whose job the installed Oumi takes the configurations ``names``.
+
+        Raises :class:`AiHowError` naming the first that it does not take: nothing is submitted that it refuses.
+        """
+        ran = self.looked()
+        refuse_invalid(self.read(ran.ended, "schema.out"), names, ran.label)
+        return ran
+
     def trained(self) -> Ran:
         """The job that trains, without a network."""
-        self.looked()
+        self.valid("train.yaml")
         argv = (*ALONE, self.runtime.python, "alone.py", "alone.json", "oumi", "train", "-c", "train.yaml")
         return self.job("sft", {"train": argv}, wanted=self.one)
 
     def evaluated(self) -> Ran:
         """The job that evaluates the model as it was and as it became, and lets it answer."""
         self.trained()
-        steps = {
-            "base": ("oumi", "evaluate", "-c", "evaluate-base.yaml"),
-            "tuned": ("oumi", "evaluate", "-c", "evaluate-tuned.yaml"),
-            "infer": ("oumi", "infer", "-c", "infer.yaml"),
-        }
+        files = {"base": "evaluate-base.yaml", "tuned": "evaluate-tuned.yaml", "infer": "infer.yaml"}
+        self.valid(*files.values())
+        steps = {name: ("oumi", kind_of(file), "-c", file) for name, file in files.items()}
         return self.job("evaluate", steps, {EXTRA: f"{self.folder}/functions.txt"}, wanted=self.one)
 
     def reference(self) -> tuple[Ran, str]:
         """The job that does by one process what :meth:`paired` does, and the folder of what it left."""
         if self.plan.same:
             return self.trained(), "sft"
-        self.looked()
+        self.valid("train-one.yaml")
         return self.job("one", {"train-one": ("oumi", "train", "-c", "train-one.yaml")}, wanted=self.one), "one"
 
     def paired(self) -> Ran:
@@ -164,11 +174,12 @@ class Oumi:
         Not beside that of one process, to whose speed its own is compared.
         """
         self.reference()
+        self.valid("train-two.yaml")
         return self.several("two", "train-two.yaml")
 
     def adapted(self) -> Ran:
         """The job that trains an adapter: on two GPUs, or by one process on one, or on CPUs."""
-        self.looked()
+        self.valid("train-lora.yaml")
         if self.pair:
             return self.several("lora", "train-lora.yaml")
         return self.job("lora", {"train-lora": ("oumi", "train", "-c", "train-lora.yaml")}, wanted=self.one)
@@ -228,10 +239,25 @@ class Oumi:
         served = self.cluster.config.containers.served
         return tuple(Source.shipped().define(served.get("oumi", "oumi")).wheels)
 
+    def sound(self, *, pair: bool = False) -> Mapping[str, dict[str, Any]]:
+        """The configurations of all jobs, by file; ``pair``: there are two GPUs for who can use them."""
+        return {**configurations(self.plan, self.folder, pair=pair, real=self.real), **self.submissions()}
+
     def all_configurations(self, *, pair: bool = False) -> Mapping[str, dict[str, Any]]:
-        """Those of the jobs, and the broken ones; ``pair``: there are two GPUs for who can use them."""
+        """These, and the broken ones."""
         spoilt = {name: config for name, (config, _) in broken(self.work, self.folder).items()}
-        return {**configurations(self.plan, self.folder, pair=pair, real=self.real), **spoilt}
+        return {**self.sound(pair=pair), **spoilt}
+
+    def submissions(self) -> Mapping[str, dict[str, Any]]:
+        """What Oumi's own launcher is given: jobs in a container, by Slurm; nothing where one of them is not there."""
+        if not isinstance(self.launcher, SlurmLauncher) or not self.runtime.image:
+            return {}
+        work, most, gpus = self.plan.launch, self.one(), any(one.gpus for one in self._records())
+        ask = Request(min(work.cpus, most.cpus), min(work.memory, most.memory), int(gpus))
+        argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if self.real else ()
+        inner = quote(command("exec", self.runtime.image, *argv, binds=[self.launcher.folder], flags=flags))
+        user = self.launcher.slurm.user
+        return submissions(work, ask, inner, user=user, folder=self.folder, real=self.real)
 
     def place(self) -> None:
         """Put all files where jobs find them; once a run."""
@@ -239,10 +265,11 @@ class Oumi:
         def action() -> Mapping[str, str]:
             # A cluster that was kept has those of an earlier run.
             self.launcher.query("rm", "-rf", "--", self.folder, timeout=60)
-            self.launcher.query("mkdir", "-p", "--", self.folder)
             files = {path.name: path.read_text(encoding="utf-8") for path in (*sorted(PAYLOADS.glob("*.py")), WATCH)}
             files |= {name: as_yaml(config) for name, config in self.all_configurations(pair=self.pair).items()}
             files |= {f"{name}.txt": f"{self.folder}/{name}.py\n" for name in ("functions", "gloo")}
+            folders = {str(PurePosixPath(self.folder, name).parent): None for name in files}
+            self.launcher.query("mkdir", "-p", "--", *folders)
             for name, text in files.items():
                 self.write(name, text)
             return {}

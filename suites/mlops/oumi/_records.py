@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.scales import Scale
 
-from .._gpus import Sample, at_work, by_gpu
-from ._oumi import WATCHED, Oumi, Ran
+from .._gpus import Sample, at_work, by_gpu, drawn
+from ._oumi import PROCESSES, WATCHED, Oumi, Ran
 from ._state import State, parse_state
 
 #: How PyTorch 2.13, CUDA, the kernel and Slurm say that memory ran out.
@@ -65,3 +67,21 @@ def rate(oumi: Oumi, ran: Ran, folder: str, processes: int, evidence: Evidence) 
         f"{ran.label}: says that it trained for {seconds:.1f} s, in a step of {step.seconds:.1f} s"
     )
     return work.samples * work.epochs / seconds
+
+
+def gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> float:
+    """How often more samples of the same work a second two processes do than one; measures both, and attaches them."""
+    (alone, folder), together, steps = oumi.reference(), oumi.paired(), oumi.plan.two.steps
+    one = rate(oumi, alone, folder, 1, evidence)
+    two = rate(oumi, together, "two", PROCESSES, evidence)
+    evidence.attach("samples a second", f"1 process    {one:.1f}\n{PROCESSES} processes  {two:.1f}")
+    measure(scale.metric("oumi.rate.one"), one, "samples/s", node=alone.ended.node, samples=steps)
+    measure(scale.metric("oumi.rate.two"), two, "samples/s", node=together.ended.node, samples=steps)
+    return two / one
+
+
+def both_busy(oumi: Oumi, ran: Ran, evidence: Evidence, measure: Measurements, metric: str) -> None:
+    """Measure how busy each GPU was while two processes trained."""
+    files = [f"two-{number}/train" for number in range(len(ran.ended.nodes))]
+    for uuid, seen in watched(oumi, ran, files, PROCESSES, evidence).items():
+        drawn(evidence, measure, metric, at_work(seen), f"{ran.label}, {uuid}", ran.ended.node)

@@ -271,7 +271,7 @@ def broken(work: Work, folder: str) -> Mapping[str, tuple[dict[str, Any], str]]:
         "train-no-model.yaml": ({**sound, "model": {}}, "model_name"),
         "evaluate-negative.yaml": ({**judged, "tasks": [{**judged["tasks"][0], "num_samples": -1}]}, "num_samples"),
         "infer-unknown-engine.yaml": (_with(infer(work, folder, "x", "y"), None, engine="NATIV"), "engine"),
-        "job-no-script.yaml": ({"name": "x", "resources": {"cloud": "slurm"}}, "run"),
+        "job-no-script.yaml": ({"name": "x", "resources": {"cloud": "slurm"}}, "mandatory value: run"),
     }
 
 

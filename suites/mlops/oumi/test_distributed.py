@@ -14,8 +14,9 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
+from .._figures import recorded_only
 from ._oumi import PROCESSES, Oumi, Ran
-from ._records import left
+from ._records import both_busy, gain, left
 from ._state import ends, falls
 
 pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage")
@@ -48,6 +49,9 @@ def test_two_processes(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Me
     )
     falls(state, ran.label)
     measure(scale.metric("oumi.two.seconds"), ran.steps["train"].seconds, "s", node=ran.ended.node, samples=work.steps)
+    name = scale.metric("oumi.gpu.utilisation")
+    if oumi.pair and recorded_only(measure, name):
+        both_busy(oumi, ran, evidence, measure, name)
 
 
 @pytest.mark.check("OUM-13")
@@ -59,6 +63,10 @@ def test_same_loss(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measur
     evidence.attach("loss in the end", f"one process {one:.4f}, two {two:.4f}")
     apart = abs(two - one) / one
     measure(scale.metric("oumi.two.loss.apart"), 100 * apart, "%", node=together.ended.node, samples=2)
+    name = scale.metric("oumi.gain")
+    if oumi.pair and recorded_only(measure, name):
+        factor = gain(oumi, scale, evidence, measure)
+        measure(name, factor, "fraction", node=together.ended.node, samples=oumi.plan.two.steps)
 
 
 def in_place(oumi: Oumi, ran: Ran) -> None:

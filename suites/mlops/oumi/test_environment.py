@@ -10,7 +10,8 @@ from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.report.evidence import Evidence
 
 from ._oumi import Oumi
-from ._work import broken, configurations
+from ._schema import found as answers
+from ._work import broken
 
 pytestmark = pytest.mark.requires("oumi", "shared-storage")
 
@@ -44,8 +45,8 @@ def test_configurations(oumi: Oumi, evidence: Evidence) -> None:
     """The installed Oumi finds nothing wrong in our configurations, and the mistake in each that is broken."""
     ran = oumi.looked()
     oumi.attach(ran, evidence)
-    said, where = json.loads(oumi.read(ran.ended, "schema.out")), ran.ended.label
-    for name in configurations(oumi.plan, oumi.folder):
+    said, where = answers(oumi.read(ran.ended, "schema.out")), ran.ended.label
+    for name in oumi.sound():
         assert name in said, f"{where}: {name} was not looked at"
         assert not said[name], f"{where}: {name}: {said[name][:300]}; expected nothing wrong"
     for name, (_, word) in broken(oumi.work, oumi.folder).items():

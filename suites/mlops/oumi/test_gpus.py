@@ -8,9 +8,9 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
-from .._gpus import at_work, if_recorded, judge
-from ._oumi import PROCESSES, Oumi
-from ._records import rate, starved, watched
+from .._figures import deciding
+from ._oumi import Oumi
+from ._records import both_busy, gain, starved, watched
 
 pytestmark = pytest.mark.requires("gpu.real", "oumi", "shared-storage")
 
@@ -30,26 +30,17 @@ def test_memory(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measureme
 
 
 @pytest.mark.check("OUM-11")
-@pytest.mark.requires("gpu.pair")
+@pytest.mark.requires("gpu.pair", "scale.full")
 def test_gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
-    """Two GPUs do more samples of the same work a second than one does."""
-    (alone, folder), together = oumi.reference(), oumi.paired()
-    one = rate(oumi, alone, folder, 1, evidence)
-    two = rate(oumi, together, "two", PROCESSES, evidence)
-    evidence.attach("samples a second", f"1 process    {one:.1f}\n{PROCESSES} processes  {two:.1f}")
-    name = scale.metric("oumi.gain")
-    if_recorded(evidence, measure, name)
-    measure(scale.metric("oumi.rate.one"), one, "samples/s", node=alone.ended.node, samples=oumi.plan.two.steps)
-    measure(scale.metric("oumi.rate.two"), two, "samples/s", node=together.ended.node, samples=oumi.plan.two.steps)
-    measure(name, two / one, "fraction", node=together.ended.node, samples=oumi.plan.two.steps)
+    """Two GPUs do more samples of the same work a second than one does; at smoke scale OUM-13 records it."""
+    name = deciding(measure, scale.metric("oumi.gain"))
+    factor = gain(oumi, scale, evidence, measure)
+    measure(name, factor, "fraction", node=oumi.paired().ended.node, samples=oumi.plan.two.steps)
 
 
 @pytest.mark.check("OUM-12")
-@pytest.mark.requires("gpu.pair")
+@pytest.mark.requires("gpu.pair", "scale.full")
 def test_utilisation(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> None:
-    """While two processes train, both GPUs are busy most of the time."""
-    ran = oumi.paired()
-    files = [f"two-{number}/train" for number in range(len(ran.ended.nodes))]
-    for uuid, seen in watched(oumi, ran, files, PROCESSES, evidence).items():
-        metric = scale.metric("oumi.gpu.utilisation")
-        judge(evidence, measure, metric, at_work(seen), f"{ran.label}, {uuid}", ran.ended.node)
+    """While two processes train, both GPUs are busy most of the time; at smoke scale OUM-10 records how much."""
+    name = deciding(measure, scale.metric("oumi.gpu.utilisation"))
+    both_busy(oumi, oumi.paired(), evidence, measure, name)

@@ -11,9 +11,10 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import Slurm
 
-from ._launch import MINUTES, STEPS, WRONG, cancelled, refused, training
+from ._launch import WRONG, cancelled, refused, stated, training
 from ._oumi import Oumi
 from ._state import parse_state
+from ._submissions import MINUTES, STEPS
 
 pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage", "owned")
 
@@ -119,6 +120,10 @@ def test_refused(oumi: Oumi, slurm: Slurm, evidence: Evidence, wrong: str) -> No
     evidence.attach(wrong, seen[wrong])
     label = f"{oumi.cluster.controller.name}: `oumi launch up` with a wrong {wrong}"
     assert json.loads(seen["codes"])[wrong] != 0, f"{label} ended with 0, expected another status"
-    assert re.search(WRONG[wrong], seen[wrong]), f"{label} says nothing like {WRONG[wrong]!r}: {seen[wrong][-300:]}"
+    said = seen[f"{wrong} said"]
+    assert stated(said, WRONG[wrong]), (
+        f"{label} has no line {WRONG[wrong]!r}, it ends with {said.strip()[-300:]!r}; expected the cause on a line of "
+        "its own"
+    )
     before, after = (json.loads(seen[name]) for name in ("before", "after"))
     assert before == after, f"{label} left something: {after}, before it {before}"

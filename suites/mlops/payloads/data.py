@@ -25,12 +25,12 @@ class Data:
     @property
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
-        return self.images.shape[1]
+        return int(self.images.shape[1])
 
     @property
     def size(self) -> int:
         """Height and width of an image."""
-        return self.images.shape[2]
+        return int(self.images.shape[2])
 
     def to(self, device: torch.device) -> "Data":
         """The same on a device."""

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 #: Seconds to wait for a connection, which takes a millisecond, and for the others to be there.
 PATIENCE, MEETING = 2.0, 20.0
@@ -60,7 +61,7 @@ def reach(name: str, address: str, port: int) -> str:
     return "" if heard == name else f"answered by {heard!r}"
 
 
-def meet(folder: Path, what: str, name: str, everybody: int, said: object = None) -> dict[str, object]:
+def meet(folder: Path, what: str, name: str, everybody: int, said: object = None) -> dict[str, Any]:
     """Say to the others how far this is, wait until all are, and return what each said."""
     written = folder / f".{what}-{name}"
     written.write_text(json.dumps(said))

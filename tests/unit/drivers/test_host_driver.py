@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,60 @@ def test_slurm_must_be_there_to_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostError, match="scontrol is not installed") as caught:
         HostDriver().check(config(launcher="slurm"))
     assert "launcher: direct" in caught.value.cure
+
+
+def with_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> ClusterConfig:
+    """A machine whose scontrol is this shell script, and jobs that are ours."""
+    program = folder / "scontrol"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    return config(launcher="slurm").model_copy(update={"user": own})
+
+
+def test_the_node_must_have_the_name_that_slurm_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = with_scontrol(tmp_path, monkeypatch, 'echo "Node $3 not found"; exit 1')
+    with pytest.raises(HostError) as caught:
+        HostDriver().check(found)
+    assert str(caught.value) == (
+        "localhost: Slurm knows no node 'box'\n  expected: the node's name as Slurm has it\n"
+        "  do: name it under 'nodes' as `scontrol show node` does"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo NodeName=box",
+        "echo 'slurm_load_node error: Unable to contact slurm controller' >&2; exit 1",
+        "exec sleep 9",
+    ],
+)
+def test_a_slurm_that_knows_the_node_or_does_not_answer_yet_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(host, "_SLURM_SECONDS", 0.5)
+    HostDriver().check(with_scontrol(tmp_path, monkeypatch, text))
+
+
+def test_jobs_run_as_an_account_that_is_there_and_that_we_can_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = with_scontrol(tmp_path, monkeypatch, "")
+    with pytest.raises(HostError) as caught:
+        HostDriver().check(found.model_copy(update={"user": "nosuchuser"}))
+    assert str(caught.value) == (
+        "localhost: there is no account 'nosuchuser', as which jobs are to run\n"
+        "  expected: an account that hands in jobs here\n  do: name one under 'user'"
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(HostError) as caught:
+        HostDriver().check(found.model_copy(update={"user": "daemon"}))
+    assert str(caught.value) == (
+        "localhost: 54321 can't hand in jobs as 'daemon'\n  expected: root, or jobs of our own\n"
+        "  do: run as root, or say user: 54321"
+    )
 
 
 def test_what_the_machine_lacks_is_absent_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -58,6 +58,24 @@ def test_one(scale, evidence):
     assert ", scale smoke, reports in" in site.run("--plan").text
 
 
+def test_what_only_the_full_scale_can_answer_is_not_applicable_at_another(site: Site) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+@pytest.mark.requires("scale.full")
+def test_speed(evidence):
+    evidence.attach("seen", "1.8")
+""")
+    small = site.run()
+    assert small.verdicts == {"test_speed": "not_applicable"}
+    assert small.reason("test_speed") == (
+        "not applicable: capability 'scale.full' is absent: --scale is smoke; --scale=full has it"
+    )
+    assert "ai-how: absent: scale.full: --scale is smoke" in small.text
+    full = site.run("--scale=full")
+    assert (full.status, "1 passed" in full.text) == (0, True)
+    assert "absent: scale.full" not in full.text
+
+
 def test_bad_ini_value_names_the_file(site: Site) -> None:
     (site.folder / "pytest.ini").write_text("[pytest]\nai_how_cluster_keep = maybe\n")
     done = site.run()

@@ -7,17 +7,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.data import DataSet, load_manifest
 from pytest_ai_how.launch import Ended
 from pytest_ai_how.launch.slurm import SlurmLauncher
+from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import Scale, load_scale
 from pytest_ai_how.transport import FakeTransport, Transport
 from suites.mlops._request import Request
 from suites.mlops._trained import Killed, Trained, Work
 from suites.mlops._trainer import Trainer
+from suites.mlops.distributed._run import Runs
 from tests.fakes import fake_cluster
 from tests.unit.suites.task042_fakes import Rules, fake_slurm
 
@@ -126,3 +129,70 @@ def host(text: str) -> Transport:
 
 def scale(name: str = "smoke") -> Scale:
     return load_scale(name)
+
+
+# Two processes, as suites/mlops/distributed has them
+
+ONE_NODE = Request(1, 1024, 2, ("node01",), "gpu")
+TWO_NODES = Request(1, 1024, 1, ("node01", "node02"), "gpu")
+Ranks = list[dict[str, Any]]
+
+
+def ddp(edit: Edit | None = None, **changes: Any) -> Trained:
+    record = ended(id="7", name="ddp", tres=TRES)
+    return replace(left("ddp", edit, ended=record, request=ONE_NODE), **changes)
+
+
+def alone(edit: Edit | None = None) -> Trained:
+    return left("ddp-alone", edit, ended=ended(id="8", name="ddp-alone"))
+
+
+def mnist(edit: Edit | None = None, **changes: Any) -> Trained:
+    nodes = ("node01", "node02")
+    record = ended(id="9", name="ddp-mnist", nodes=nodes, tres={**TRES, "node": 2, "mem": 2048})
+    return replace(left("ddp-mnist", edit, ended=record, request=TWO_NODES), **changes)
+
+
+def resumed(edit: Edit | None = None) -> Trained:
+    nodes = ("node01", "node02")
+    return left("ddp-resumed", edit, ended=ended(id="11", name="ddp-killed-on", nodes=nodes), request=TWO_NODES)
+
+
+KILLED = Killed(ended(id="10", name="ddp-killed", state="FAILED", status=1, nodes=("node01", "node02")), 6.0)
+
+
+def ranks(edit: Callable[[Ranks], None], name: str = "ddp") -> str:
+    """What the processes of a job told, spoilt."""
+    found: Ranks = json.loads((DATA / f"{name}-ranks.json").read_text())
+    edit(found)
+    return json.dumps(found)
+
+
+def runs(evidence: Evidence, jobs: dict[str, Trained] | None = None, **values: Any) -> Runs:
+    usual = {"ddp": ddp(), "ddp-alone": alone(), "ddp-mnist": mnist(), "ddp-killed": resumed()}
+    found = FakeTrainer({**usual, **(jobs or {})}, **{"killed": KILLED, **values})
+    return Runs(cast(Trainer, found), fake_slurm(), scale(), evidence)
+
+
+def metric(**values: Any) -> Edit:
+    return lambda metrics: metrics.update(values)
+
+
+def faster(factor: float) -> Edit:
+    """All epochs do as many times the samples a second."""
+
+    def edit(metrics: dict[str, Any]) -> None:
+        for one in metrics["history"]:
+            one["samples_per_second"] *= factor
+
+    return edit
+
+
+def on_gpus(found: Trained, **metrics: Any) -> Trained:
+    text = json.loads(found.metrics_text) | {"device": "NVIDIA H100 80GB HBM3"} | metrics
+    return replace(found, metrics_text=json.dumps(text))
+
+
+def rate_of(found: Trained) -> float:
+    """Samples a second, of the epochs after the first."""
+    return median(one["samples_per_second"] for one in json.loads(found.metrics_text)["history"][1:])

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
+from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.launch import Ended
 from pytest_ai_how.launch.runtime import Runtime
+from pytest_ai_how.launch.shared import Once
+from pytest_ai_how.launch.slurm import SlurmLauncher
+from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.shell import Result
 from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import Oumi, Ran, Step
 from suites.mlops.oumi._work import Plan, broken, configurations
+from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
+from tests.unit.suites.task043_fakes import transport
 
 PLAN = Plan.of(load_scale("smoke"))
 WORK = PLAN.sft
@@ -210,3 +216,24 @@ def oumi(
     for name, value in changes.items():
         object.__setattr__(made, name, value)
     return made
+
+
+# Jobs that Slurm starts, on a fake of it
+
+RUNTIME = Runtime("python3", "/oumi.sif")
+MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
+
+
+def made(lease: Lease, plan: Plan = PLAN, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:
+    quiet: Rules = [*first, ("tee", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
+    slurm = fake_slurm(jobs, first=quiet)
+    found = slurm.cluster.config
+    containers = found.containers.model_copy(update={"images": ("base", "oumi")})
+    cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
+    return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
+
+
+def calls(oumi: Oumi, program: str) -> list[tuple[tuple[str, ...], str]]:
+    """How a program was called on the controller, and with what input."""
+    found = transport(oumi.cluster, "controller").calls
+    return [(call.argv, call.input.decode(errors="replace")) for call in found if call.argv[0] == program]

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
 from pytest_ai_how.scales import Scale, load_scale
 from suites.mlops.oumi import test_adapter as adapter
 from suites.mlops.oumi import test_distributed as distributed
 from suites.mlops.oumi import test_gpus as checks
+from suites.mlops.oumi._oumi import Oumi
 from suites.mlops.oumi._records import starved
 
 from .oumi_fakes import EXPORTED, NCCL, PLAN, WORK, oumi, smi, state
@@ -68,7 +70,10 @@ def test_two_gpus_that_gain_little(evidence: Evidence, measure: Measurements, fu
     run(8.0 / 1.5)
     with pytest.raises(LimitExceeded, match=r"^node01: oumi\.gain\.full is 1\.1\d+ fraction, expected at least 1\.4"):
         run(7.0)
-    run(7.0, load_scale("smoke"))  # recorded: too small a model to gain anything
+    with pytest.raises(
+        AssertionError, match=r"oumi\.gain\.smoke has no gate, so nothing would be judged; expected a gate"
+    ):
+        run(4.0, load_scale("smoke"))
     with pytest.raises(AssertionError, match=r"\(oumi-two\): says that it trained for 0\.0 s, in a step of 9\.0 s"):
         run(0.0)
     with pytest.raises(AssertionError, match=r"\(oumi-two\): says that it trained for 10\.0 s, in a step of 9\.0 s"):
@@ -97,7 +102,10 @@ def test_a_gpu_that_is_idle(evidence: Evidence, measure: Measurements, full: Sca
     idle = oumi({"two-1/train.gpus.csv": smi("GPU-1", busy=30)}, real=True)
     with pytest.raises(LimitExceeded, match=r"^node01: oumi\.gpu\.utilisation\.full is 30 %, expected at least 60 %"):
         checks.test_utilisation(idle, full, evidence, measure)
-    checks.test_utilisation(idle, load_scale("smoke"), evidence, measure)
+    with pytest.raises(
+        AssertionError, match=r"local\.yaml:\d+: oumi\.gpu\.utilisation\.smoke has no gate, so nothing would"
+    ):
+        checks.test_utilisation(oumi(real=True), load_scale("smoke"), evidence, measure)
     for text, message in (
         (smi("GPU-0"), r"nvidia-smi told of 1 GPUs \(GPU-0\) while it trained, expected 2"),
         (smi("GPU-1", busy=0), "GPU-1 was never busy in 4 samples"),
@@ -120,6 +128,24 @@ def test_processes_that_did_not_join_over_nccl(evidence: Evidence, measure: Meas
     ):
         with pytest.raises(AssertionError, match=rf"^node01: job 7 \(oumi-two\): {message}"):
             distributed.test_two_processes(wrong, full, evidence, measure)
+
+
+def test_what_no_gate_judges_is_recorded_by_the_checks_of_two_processes(evidence: Evidence) -> None:
+    joined = {"two-0/train.out": NCCL.format(0) + NCCL.format(1), **ALONE}
+    two = oumi(joined, nodes=("node01",), real=True)
+
+    def recorded(size: str, found: Oumi) -> dict[str, tuple[float, str]]:
+        measure = Measurements(load_limits("local"))
+        distributed.test_two_processes(found, load_scale(size), evidence, measure)
+        distributed.test_same_loss(found, load_scale(size), evidence, measure)
+        return {one.metric: (one.value, one.verdict) for one in measure.items}
+
+    small = recorded("smoke", two)
+    assert small["oumi.gain.smoke"] == (1.0, "recorded")
+    assert small["oumi.gpu.utilisation.smoke"] == (88, "recorded")
+    assert {"oumi.rate.one.smoke", "oumi.rate.two.smoke"} < small.keys()
+    for others in (recorded("full", two), recorded("smoke", oumi())):
+        assert not any("gain" in name or "utilisation" in name for name in others), "judged elsewhere, or no GPUs"
 
 
 # The adapter

@@ -15,38 +15,18 @@ from pytest_ai_how.data import Cache, load_manifest
 from pytest_ai_how.errors import StepBlocked, StepFailed
 from pytest_ai_how.launch.direct import DirectLauncher
 from pytest_ai_how.launch.runtime import Runtime
-from pytest_ai_how.launch.shared import Once
-from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.node import Node
 from pytest_ai_how.scales import load_scale
-from pytest_ai_how.shell import Result
 from pytest_ai_how.transport import FakeTransport
 from suites.mlops._request import Request
-from suites.mlops.oumi._oumi import WATCH, Oumi
+from suites.mlops.oumi._oumi import WATCH
 from suites.mlops.oumi._work import TINY, Plan, configurations
-from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
-from tests.unit.suites.task043_fakes import transport
+from tests.unit.suites.oumi_fakes import FOLDER, calls, made, schema
+from tests.unit.suites.oumi_fakes import PLAN as SMOKE
+from tests.unit.suites.task042_fakes import FakeJob, Rules, nodes_json
 
-RUNTIME = Runtime("python3", "/oumi.sif")
-MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
-FOLDER = "/mnt/shared/jobs/r1/oumi"
-FULL, SMOKE = (Plan.of(load_scale(name)) for name in ("full", "smoke"))
-
-
-def made(lease: Lease, plan: Plan = SMOKE, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:
-    quiet: Rules = [*first, ("tee", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
-    slurm = fake_slurm(jobs, first=quiet)
-    found = slurm.cluster.config
-    containers = found.containers.model_copy(update={"images": ("base", "oumi")})
-    cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
-    return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
-
-
-def calls(oumi: Oumi, program: str) -> list[tuple[tuple[str, ...], str]]:
-    """How a program was called on the controller, and with what input."""
-    found = transport(oumi.cluster, "controller").calls
-    return [(call.argv, call.input.decode(errors="replace")) for call in found if call.argv[0] == program]
+FULL = Plan.of(load_scale("full"))
 
 
 # What is not in the cache
@@ -163,6 +143,7 @@ def test_two_processes_are_started_each_in_its_way(lease: Lease, real: bool, las
     jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(("look", "sft", "two"), 3)]
     record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
     read: Rules = [(re.compile(r"^cat -- \S+record\.json"), record), (re.compile(r"^cat -- \S+\.err"), "")]
+    read.append((f"cat -- {FOLDER}/schema.out", schema()))
     oumi = made(lease, SMOKE, *jobs, first=read, real=real)
     oumi.paired()
     (listed,) = [text for argv, text in calls(oumi, "tee") if argv[-1].endswith("two.steps.json")]

@@ -12,13 +12,14 @@ import pytest
 from pytest_ai_how.launch import JobFailed
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
-from suites.mlops.oumi import _launch
+from suites.mlops._request import Request
+from suites.mlops.oumi import _launch, _submissions
 from suites.mlops.oumi import test_launch as launch
 from suites.mlops.oumi._oumi import Oumi
 
-from .oumi_fakes import oumi, state
+from .oumi_fakes import FOLDER, oumi, state
 
-JOB = _launch.job_config(oumi(), "hpc", "ai-how-launched", "oumi train", 1)
+JOB = _submissions.job_config("ai-how-launched", "oumi train", Request(1, 900, 1), "hpc", FOLDER)
 SCRIPT = (
     "#!/bin/bash\n#SBATCH --time=10\n\nexport AI_HOW_LAUNCHED=ai-how-launched\nexport OMP_NUM_THREADS=1\n\n"
     "set -e\noumi train\n"
@@ -41,12 +42,34 @@ SEEN: Mapping[str, str] = {
     "state": "COMPLETED",
     "tres": json.dumps({"cpu": 1, "mem": 900, "node": 1, "gres/gpu": 1}),
 }
-REFUSED = {
-    "key": "hpc@controller: Permission denied (publickey).",
-    "host key": "Host key verification failed.",
-    "host": "ssh: Could not resolve hostname nowhere: Name or service not known",
-    "configuration": "Structured config of type `JobConfig` has missing mandatory value: run",
+# What Oumi 0.9.1 said when it was refused, shortened.
+LOGGED = "[2026-11-27 02:50:39,060][oumi][rank0][pid:937][MainThread][ERROR]][slurm_client.py:519] Credential error: "
+TRACEBACK = """
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/oumi/cli/main.py", line 376, in run
+    return app()
+           ^^^^^
+  File "/venv/lib/python3.11/site-packages/oumi/launcher/clients/slurm_client.py", line 520, in _refresh_creds
+    raise ClusterUnreachableError(
+oumi.core.launcher.exceptions.ClusterUnreachableError: Failed to establish an SSH connection to the Slurm controller
+"""
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+Host key for controller has changed and you have requested strict checking.
+Host key verification failed.
+"""
+INVALID = """
+Error: Config error at 'run': Structured config of type `JobConfig` has missing mandatory value: run
+    full_key: run
+    object_type=JobConfig
+"""
+SAID = {
+    "key": f"{LOGGED}hpc@controller: Permission denied (publickey).\r\n{TRACEBACK}",
+    "host key": f"{LOGGED}{CHANGED}{TRACEBACK}",
+    "host": f"{LOGGED}ssh: Could not resolve hostname nowhere: Temporary failure in name resolution\n{TRACEBACK}",
+    "configuration": INVALID,
 }
+ARGV = ("apptainer", "exec", "oumi.sif", "oumi", "launch", "up", "-c", "/mnt/shared/jobs/run/oumi/job-no-script.yaml")
 
 
 def seen(told: Mapping[str, str], text: str = "") -> tuple[Oumi, Any]:
@@ -57,7 +80,7 @@ def seen(told: Mapping[str, str], text: str = "") -> tuple[Oumi, Any]:
         return told
 
     object.__setattr__(made, "once", SimpleNamespace(told=once))
-    return made, cast("Any", SimpleNamespace(read=lambda path: text or state(_launch.STEPS)))
+    return made, cast("Any", SimpleNamespace(read=lambda path: text or state(_submissions.STEPS)))
 
 
 def without(name: str) -> dict[str, str]:
@@ -136,18 +159,33 @@ def test_a_job_that_was_not_cancelled() -> None:
 
 
 @pytest.mark.seen_to_fail("OUM-18")
-@pytest.mark.parametrize("wrong", list(REFUSED))
+@pytest.mark.parametrize("wrong", list(SAID))
 def test_a_wrong_submission_that_is_taken(wrong: str) -> None:
     none = json.dumps({"folders": ["a"], "jobs": []})
-    told = REFUSED | {"codes": json.dumps(dict.fromkeys(REFUSED, 1)), "before": none, "after": none}
+    told = _launch.told({name: Result(ARGV, 1, text, "INFO: fuse2fs not found\n") for name, text in SAID.items()})
+    told |= {"before": none, "after": none}
     launch.test_refused(*seen(told), Evidence(), wrong)
+    why = r"has no line .*, it ends with .*; expected the cause on a line of its own"
     for change, message in (
-        ({"codes": json.dumps(dict.fromkeys(REFUSED, 0))}, "ended with 0, expected another status"),
-        ({wrong: "Error"}, "says nothing like"),
+        ({"codes": json.dumps(dict.fromkeys(SAID, 0))}, "ended with 0, expected another status"),
+        ({f"{wrong} said": TRACEBACK}, why),
+        ({f"{wrong} said": f"{TRACEBACK}AttributeError: 'JobConfig' object has no attribute 'run'\n"}, why),
+        ({f"{wrong} said": "PermissionError: [Errno 13] Permission denied: '/home/hpc/run'\n"}, why),
         ({"after": json.dumps({"folders": ["a", "b"], "jobs": ["8"]})}, "left something: .*'8'"),
     ):
         with pytest.raises(AssertionError, match=rf"^controller: `oumi launch up` with a wrong {wrong} {message}"):
             launch.test_refused(*seen(told | change), Evidence(), wrong)
+
+
+def test_each_cause_is_told_from_the_others() -> None:
+    assert SAID.keys() == _launch.WRONG.keys()
+    assert "run" not in _launch.told({"host": Result(ARGV, 1, "no", "way")})["host said"], (
+        "how it was called is no word of it"
+    )
+    for name, text in SAID.items():
+        assert [wrong for wrong, cause in _launch.WRONG.items() if _launch.stated(text, cause)] == [name]
+    uncaught = "omegaconf.errors.MissingMandatoryValue: Structured config of type `JobConfig` has missing mandatory "
+    assert _launch.stated(f"{TRACEBACK}{uncaught}value: run", _launch.WRONG["configuration"])
 
 
 def test_the_number_of_a_job_is_read_from_what_up_says() -> None:
@@ -159,7 +197,8 @@ def test_the_number_of_a_job_is_read_from_what_up_says() -> None:
 
 
 def test_a_job_without_gpus_asks_for_none() -> None:
-    assert "accelerators" not in _launch.job_config(oumi(), "hpc", "x", "true", 0)["resources"]
+    plain = _submissions.job_config("x", "true", Request(1, 900, 0), "hpc", FOLDER)
+    assert plain["resources"] == {"cloud": "slurm", "cpus": "1", "memory": "900M"}
     assert JOB["resources"] == {"cloud": "slurm", "cpus": "1", "memory": "900M", "accelerators": ":1"}
 
 

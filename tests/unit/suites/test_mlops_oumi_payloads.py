@@ -87,7 +87,7 @@ def test_each_broken_configuration_is_a_sound_one_with_one_mistake() -> None:
     sound = configurations(PLAN, FOLDER)
     for name, (config, word) in broken(WORK, FOLDER).items():
         assert config not in sound.values()
-        assert word in as_yaml(config) or word in ("model_name", "run"), name
+        assert word in as_yaml(config) or word in ("model_name", "mandatory value: run"), name
         assert yaml.safe_load(as_yaml(config)) == config
 
 

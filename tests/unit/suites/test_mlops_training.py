@@ -227,6 +227,15 @@ def test_a_log_that_cannot_be_read_is_no_log_without_errors(evidence: Evidence) 
     assert "kernels' logs: not read" in [one.name for one in evidence.items]
 
 
+def test_how_busy_a_gpu_was_is_recorded_by_the_check_of_time_where_nothing_judges_it(evidence: Evidence) -> None:
+    found = trainer({"train": left(gpus={0: "GPU-6f, 7, 4210, 81559\n"})})
+    for size, recorded in (("smoke", {"training.gpu.utilisation.smoke": (7, "recorded")}), ("full", {})):
+        measure = new_measure()
+        checks.test_time(found, scale(size), evidence, measure)
+        busy = {one.metric: (one.value, one.verdict) for one in measure.items if "utilisation" in one.metric}
+        assert busy == recorded
+
+
 @pytest.mark.seen_to_fail("TR1-09")
 def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     def run(text: str, size: str = "full") -> None:
@@ -235,9 +244,10 @@ def test_a_gpu_that_is_idle(evidence: Evidence) -> None:
     run("GPU-6f, 91, 4210, 81559\nGPU-6f, 88, 4210, 81559\nGPU-6f, 12, 42, 81559")
     with pytest.raises(LimitExceeded, match=r"^node01: training\.gpu\.utilisation\.full is 12 %, expecte"):
         run("GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n")
-    run(
-        "GPU-6f, 91, 4210, 81559\nGPU-6f, 12, 4210, 81559\nGPU-6f, 3, 4210, 81559\n", "smoke"
-    )  # too small a network: recorded
+    with pytest.raises(
+        AssertionError, match=r"local\.yaml:\d+: training\.gpu\.utilisation\.smoke has no gate, so nothing"
+    ):
+        run("GPU-6f, 91, 4210, 81559\n", "smoke")
     for text in ("", "GPU-6f, [N/A], 4210\n"):
         with pytest.raises(AssertionError, match="nvidia-smi said nothing of the GPU of rank 0 after the first epoch"):
             run(text)

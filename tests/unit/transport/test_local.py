@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import signal
 from pathlib import Path
 
@@ -110,7 +112,14 @@ def test_user_runs_at_its_home() -> None:
     assert result.stdout.split() == ["nobody", "/"]
 
 
-@as_root
+def test_who_runs_us_needs_nobodys_leave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """runuser(1) is for root alone; who hands in jobs of his own is not."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    me = pwd.getpwuid(os.geteuid())
+    result = LOCAL.execute([shutil.which("pwd", path="/bin:/usr/bin") or "pwd"], timeout=10, user=me.pw_name)
+    assert result.stdout.strip() == str(Path(me.pw_dir).resolve() if Path(me.pw_dir).is_dir() else "/")
+
+
 def test_a_user_that_does_not_exist() -> None:
     with pytest.raises(TransportError, match=r"here: there is no user 'nosuchuser'\n  do: useradd -m nosuchuser"):
         LOCAL.execute(["true"], timeout=5, user="nosuchuser")

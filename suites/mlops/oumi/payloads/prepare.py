@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -109,5 +109,7 @@ def model(source: str, folder: str) -> dict[str, int]:
     return {"vocabulary": len(known)}
 
 
+PARTS: dict[str, Callable[..., dict[str, int]]] = {"model": model, "data": data, "texts": texts}
+
 if __name__ == "__main__":
-    print(json.dumps({"model": model, "data": data, "texts": texts}[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps(PARTS[sys.argv[1]](*sys.argv[2:])))

@@ -56,7 +56,8 @@ def batches(of: list[int]) -> Iterator[list[int]]:
 def epoch_of(model: nn.Module, device: torch.device, samples: list[list[int]]) -> float:
     """One epoch over these batches; the mean loss."""
     points, values = data(device)
-    optimizer, losses = torch.optim.SGD(model.parameters(), lr=RATE), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    losses: list[float] = []
     for batch in samples:
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(points[batch]), values[batch])
