@@ -41,6 +41,7 @@ _PASSED_ON = re.compile(
 _ABOUT = "import os, platform, sys; print(*sys.version_info[:2], platform.machine(), os.confstr('CS_GNU_LIBC_VERSION'))"
 # unchecked-hash (PEP 552): valid whatever the time stamps of the sources, which the build sets, and never looked up.
 _COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+_BROKE = "Traceback (most recent call last)"
 _UNREACHED = re.compile(
     r"connection broken by|Connection(Refused)?Error|Max retries exceeded|ProxyError|SSLError|Could not fetch URL|"
     r"HTTP error"
@@ -90,8 +91,14 @@ class Wheels:
         finally:
             shutil.rmtree(inside, ignore_errors=True)
         self.progress.say(self.subject, "compiling them")
+        self.compile(loaded, root)
+
+    def compile(self, loaded: LoadedRole, root: Path) -> None:
+        """Byte-compile what lies in the virtual environment in ``root``. Raises ImageError when that breaks down.
+
+        Files that are no Python of this version are counted as failures, and nobody imports them.
+        """
         folders = [f"/{folder.relative_to(root)}" for folder in sorted(root.glob(f"{VENV[1:]}/lib/python3*"))]
-        # Files that are no Python of this version are counted as failures, and nobody imports them.
         self._inside(loaded, root, *_COMPILE, *folders, ends=(0, 1))
 
     def _platform(self, loaded: LoadedRole, root: Path) -> tuple[str, ...]:
@@ -138,11 +145,13 @@ class Wheels:
         try:
             return self.sandbox.run((_PYTHON, *args), root=root, env={"PYTHONHASHSEED": "0"})
         except CommandError as error:
-            if error.result.returncode in ends:
-                return error.result
-            if "No space left on device" in error.result.stdout:
+            said = error.result.stdout
+            if "No space left on device" in said:
                 raise disk_full(self.subject.split()[0], self.place) from error
-            last = " | ".join(error.result.stdout.splitlines()[-5:])
+            # What a program counts as failed it says in words of its own; one that broke down has done nothing.
+            if error.result.returncode in ends and _BROKE not in said:
+                return error.result
+            last = " | ".join(said.splitlines()[-5:])
             what = f"`{error.result.command[:120]}` exited with {error.result.returncode}: {last}"
             raise ImageError(f"role {loaded.name}, Python packages", what) from error
 

@@ -6,14 +6,19 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pytest_ai_how.errors import HostError, ImageError
+from pytest_ai_how.errors import AiHowError, HostError, ImageError
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.lock import Lock, read_lock
-from pytest_ai_how.image.wheels import certificates, explain, find_pip, lent, platform_options
+from pytest_ai_how.image.sandbox import CommandError, Sandbox
+from pytest_ai_how.image.wheels import Wheels, certificates, explain, find_pip, lent, platform_options
+from pytest_ai_how.progress import Silent
 from pytest_ai_how.shell import Result
 
 #: pip 24.0 and 26.3, with names made neutral.
@@ -126,3 +131,32 @@ def test_certificates_that_are_part_of_pip_are_not_lent(
     path = where.format(pip=find_pip())
     monkeypatch.setattr(importlib.import_module("pip._vendor.certifi"), "where", lambda: path)
     assert certificates() == (Path(path) if lend else None)
+
+
+class Compiling(Sandbox):
+    """Answers as an interpreter that ends with 1 and says this."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+    def run(self, argv: Any, **_: Any) -> Result:
+        raise CommandError(Result(tuple(argv), 1, self.said))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("*** Error compiling '/venv/lib/python3.11/x.py'...\n  File \"/venv/lib/python3.11/x.py\", line 1\n", ""),
+        (
+            "Traceback (most recent call last):\n  File ...\nFileNotFoundError: [Errno 2] No such file: '/dev/shm'\n",
+            r"role torch, Python packages: `.* compileall .* exited with 1: .*No such file: '/dev/shm'",
+        ),
+        ("*** OSError: [Errno 28] No space left on device\n", "the disk filled up"),
+    ],
+)
+def test_files_that_are_no_python_are_passed_over_and_nothing_else_is(tmp_path: Path, said: str, error: str) -> None:
+    wheels = Wheels(tmp_path, tmp_path, Compiling(said), nullcontext, Silent(), "torch image")
+    role: Any = SimpleNamespace(name="torch")
+    with nullcontext() if not error else pytest.raises(AiHowError, match=error):
+        wheels.compile(role, tmp_path)
