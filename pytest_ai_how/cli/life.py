@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 
-from pytest_ai_how.bringup import Bringup, claim, services_of
+from pytest_ai_how.bringup import Bringup, claim, left_faulty, services_of
 from pytest_ai_how.config.loader import config_names, load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver
@@ -40,6 +40,8 @@ def bring_up(config: ClusterConfig, driver: Driver, progress: Progress) -> bool:
     """Make all that the configuration names ready and keep it; whether it was there already."""
     lease = Lease.acquire(config.name, new_run("up"), claim(config, driver))
     bringup = Bringup(config, driver, lease, progress)
+    if lease.spoilt:
+        progress.say(config.name, left_faulty(lease.spoilt, ours=config.is_ours))
     try:
         bringup.cluster()
         bringup.ready_all(services_of(config))
@@ -74,7 +76,10 @@ def down(args: argparse.Namespace) -> int:
     """Take a cluster down."""
     name = cluster_name(args.cluster)
     started = time.monotonic()
+    fault = _fault_elsewhere(reaping.status(name))
     if reaping.take_down(name, new_run("down")):
+        if fault:
+            sys.stderr.write(f"{name}: {fault}\n")
         sys.stdout.write(f"cluster {name} is down, nothing of it remains ({time.monotonic() - started:.1f} s)\n")
     else:
         sys.stdout.write(f"cluster {name}: there is none\n")
@@ -114,7 +119,18 @@ def _reap_one(name: str, also_kept: bool, dry_run: bool) -> str:
         return f"kept; left alone (pytest-ai-how down --cluster {name})"
     if dry_run:
         return "\n  ".join(["would be taken down", *map(describe, reversed(found.pending))])
-    return "taken down, nothing remains" if reaping.take_down(name, new_run("reap")) else "there is none"
+    fault = _fault_elsewhere(found)
+    if not reaping.take_down(name, new_run("reap")):
+        return "there is none"
+    return f"taken down, nothing remains{f' but: {fault}' if fault else ''}"
+
+
+def _fault_elsewhere(found: reaping.Status) -> str:
+    """What a test may have left on machines that are not ours, which nobody takes down: the record goes, and knows."""
+    record = found.record
+    if record is None or not record.spoilt or record.claim.driver not in ("ssh", "host"):
+        return ""
+    return left_faulty(record.spoilt, ours=False)
 
 
 def _force(name: str, dry_run: bool) -> int:

@@ -12,7 +12,7 @@ from types import FrameType
 
 import pytest
 
-from pytest_ai_how.bringup import claim
+from pytest_ai_how.bringup import claim, left_faulty
 from pytest_ai_how.config.capabilities import CAPABILITIES, declared_absent
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver, HostFacts
@@ -75,6 +75,8 @@ class Controller:
         lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
         # Known at once, so that whatever happens next, it is given back.
         self._crew = Crew(self._pytest_config, self._orders, lease, driver)
+        if lease.spoilt:
+            self._crew.progress.say(self._config.name, left_faulty(lease.spoilt, ours=self._config.is_ours))
         DiskShelf(lease.state).clear()  # of a run that was killed
         if not lease.attached:
             self._judge(driver)

@@ -12,6 +12,8 @@ import pytest
 from pytest_ai_how.cli import life, look
 from pytest_ai_how.cli.parser import main
 from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.config.models import Containers
+from pytest_ai_how.config.storage import Storage
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
@@ -19,7 +21,7 @@ from pytest_ai_how.progress import Silent
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
 from tests.fakes import fake_cluster
-from tests.unit.bringup_fakes import FakeDriver
+from tests.unit.bringup_fakes import FakeDriver, Lines
 
 NAME = "aihowlease"
 COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare", "inventory")
@@ -176,6 +178,37 @@ def test_reap_spares_what_is_kept_or_in_use(kept: Lease, capsys: pytest.CaptureF
     assert not kept.state.exists()
 
 
+@pytest.mark.parametrize(
+    ("driver", "command", "said"),
+    [
+        (
+            "ssh",
+            "down",
+            f"{NAME}: warning: run run2 ended while test_break had put a fault into it, which may still be",
+        ),
+        (
+            "host",
+            "reap",
+            "nothing remains but: warning: run run2 ended while test_break had put a fault into it, which",
+        ),
+        ("nspawn", "reap", f"{NAME}: taken down, nothing remains\n"),
+    ],
+)
+def test_a_fault_on_machines_that_are_not_ours_is_not_taken_down(
+    driver: str, command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = Lease.acquire(NAME, "run2", Claim(driver, "f"))
+    lease.breaks("test_break")
+    main(["status"])
+    assert "had put a fault" not in capsys.readouterr().out, "that run is about to undo it"
+    lease.close()
+    main(["status"])
+    assert "  not used again: run run2 ended while test_break had put a fault into it\n" in capsys.readouterr().out
+    assert main([command, "--cluster", NAME]) == 0
+    assert said in "".join(capsys.readouterr())
+    assert not lease.state.exists()
+
+
 def test_reap_goes_on_after_one_that_can_not_be_read(kept: Lease, capsys: pytest.CaptureFixture[str]) -> None:
     other = Lease.acquire("aihowlease-b", "run3")
     other.close()
@@ -216,6 +249,20 @@ def test_a_failed_bring_up_is_taken_down(home: Path) -> None:
         life.bring_up(load_config("local"), driver, Silent())
     assert driver.ups == 1
     assert list(home.iterdir()) == []
+
+
+def test_a_cluster_with_a_fault_in_it_is_made_anew(home: Path) -> None:
+    driver, told = FakeDriver(home / "local"), Lines()
+    config = load_config("local").model_copy(update={"slurm": None, "storage": Storage(kind="none")})
+    config = config.model_copy(update={"containers": Containers(runtime="none")})
+    assert life.bring_up(config, driver, told) is False
+    lease = Lease.acquire("local", "run2", Claim("fake", driver.print))
+    lease.breaks("test_break")
+    lease.close()
+    assert life.bring_up(config, driver, told) is False
+    said = "local: run run2 ended while test_break had put a fault into it: it was taken down, and is made anew"
+    assert said in told.lines
+    assert driver.ups == 2
 
 
 def test_usage_says_how_to_validate_look_and_take_down() -> None:
