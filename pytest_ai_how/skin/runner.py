@@ -218,6 +218,8 @@ class Runner:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Give the report its verdict, and with the last one the whole result."""
+        if call.excinfo is not None:
+            self._watch.name_copies(call.excinfo.value)
         report = yield
         trial = item.stash[TRIAL]
         if verdict := self._observe(trial, item, call, report):

@@ -12,16 +12,12 @@ import pytest
 from pytest_ai_how.cli import life, look
 from pytest_ai_how.cli.parser import main
 from pytest_ai_how.config.loader import load_config
-from pytest_ai_how.config.models import Containers
-from pytest_ai_how.config.storage import Storage
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
-from pytest_ai_how.progress import Silent
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
 from tests.fakes import fake_cluster
-from tests.unit.bringup_fakes import FakeDriver, Lines
 
 NAME = "aihowlease"
 COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare", "inventory")
@@ -237,32 +233,6 @@ def test_force_needs_a_good_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--force needs the name of a cluster" in capsys.readouterr().err
     assert main(["reap", "--force", "../../etc"]) == 1
     assert "not a cluster name" in capsys.readouterr().err
-
-
-# up
-
-
-def test_a_failed_bring_up_is_taken_down(home: Path) -> None:
-    driver = FakeDriver(home / "local")
-    driver.answers["node01"] = [ValueError("broken")]
-    with pytest.raises(AiHowError, match="step 'ssh' failed"):
-        life.bring_up(load_config("local"), driver, Silent())
-    assert driver.ups == 1
-    assert list(home.iterdir()) == []
-
-
-def test_a_cluster_with_a_fault_in_it_is_made_anew(home: Path) -> None:
-    driver, told = FakeDriver(home / "local"), Lines()
-    config = load_config("local").model_copy(update={"slurm": None, "storage": Storage(kind="none")})
-    config = config.model_copy(update={"containers": Containers(runtime="none")})
-    assert life.bring_up(config, driver, told) is False
-    lease = Lease.acquire("local", "run2", Claim("fake", driver.print))
-    lease.breaks("test_break")
-    lease.close()
-    assert life.bring_up(config, driver, told) is False
-    said = "local: run run2 ended while test_break had put a fault into it: it was taken down, and is made anew"
-    assert said in told.lines
-    assert driver.ups == 2
 
 
 def test_usage_says_how_to_validate_look_and_take_down() -> None:
