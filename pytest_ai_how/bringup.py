@@ -299,6 +299,16 @@ def claim(config: ClusterConfig, driver: Driver) -> Claim:
     return Claim(driver.name, driver.fingerprint(config), config.model_dump(mode="json"))
 
 
+def left_faulty(why: str, *, ours: bool) -> str:
+    """What becomes of a cluster that an earlier run left with a fault in it (:attr:`Lease.spoilt`), in words."""
+    if ours:
+        return f"{why}: it was taken down, and is made anew"
+    return (
+        f"warning: {why}, which may still be there: its machines are not ours to make anew\n"
+        "  do: see in that test what it breaks, and undo it on the machines before you trust a verdict"
+    )
+
+
 def services_of(config: ClusterConfig) -> tuple[str, ...]:
     """The names of the product's services that work on a cluster of this configuration goes through.
 

@@ -8,21 +8,23 @@ import sys
 import time
 import uuid
 
-from pytest_ai_how.bringup import Bringup, claim, services_of
+from pytest_ai_how.bringup import Bringup, claim, left_faulty, services_of
 from pytest_ai_how.config.loader import config_names, load_config
 from pytest_ai_how.config.models import ClusterConfig
-from pytest_ai_how.drivers.protocol import Driver
+from pytest_ai_how.drivers.machines.outlive import keep, name_copies
+from pytest_ai_how.drivers.protocol import Driver, Power
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease import reap as reaping
 from pytest_ai_how.lease.lease import Lease
-from pytest_ai_how.lease.state import checked_name, cluster_state
+from pytest_ai_how.lease.state import checked_name, cluster_state, failed_folder, private_folder
 from pytest_ai_how.lease.undo import describe
 from pytest_ai_how.lease.undoers import found_by_mark
 from pytest_ai_how.progress import Progress, progress_on
+from pytest_ai_how.report.redact import Redactor
 
 
 def up(args: argparse.Namespace) -> int:
-    """Bring a cluster up, or find it up, and keep it. When that fails, what was made is taken down."""
+    """Bring a cluster up, or find it up, and keep it. When that fails, all but its consoles is taken down."""
     from pytest_ai_how.drivers.select import choose_driver
 
     config = load_config(args.cluster)
@@ -40,10 +42,15 @@ def bring_up(config: ClusterConfig, driver: Driver, progress: Progress) -> bool:
     """Make all that the configuration names ready and keep it; whether it was there already."""
     lease = Lease.acquire(config.name, new_run("up"), claim(config, driver))
     bringup = Bringup(config, driver, lease, progress)
+    if lease.spoilt:
+        progress.say(config.name, left_faulty(lease.spoilt, ours=config.is_ours))
     try:
+        reaping.forget_failures([failed_folder(config.name)])
         bringup.cluster()
         bringup.ready_all(services_of(config))
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, AiHowError) and not lease.attached:
+            _keep_consoles(config, driver, error)
         # One that was up before is somebody's: it may hold what they want to look at.
         progress.say(config.name, "leaving it as it was" if lease.attached else "taking down what was made")
         lease.release(keep="always" if lease.attached else "never")
@@ -52,6 +59,21 @@ def bring_up(config: ClusterConfig, driver: Driver, progress: Progress) -> bool:
         bringup.close()
     lease.release(keep="always")
     return lease.attached
+
+
+def _keep_consoles(config: ClusterConfig, driver: Driver, error: AiHowError) -> None:
+    """Keep what the machines said until the next ``up`` or ``reap``, and let the error name it: they go now."""
+    if not isinstance(driver, Power):
+        return
+    redactor, folder = Redactor(), failed_folder(config.name)
+    try:
+        for secret in driver.secrets(config):
+            redactor.register(secret)
+        if consoles := driver.consoles(config):
+            keep(consoles, private_folder(folder), redactor.data)
+            name_copies(error, consoles, folder)
+    except (AiHowError, OSError) as why:  # what was made is to be taken down all the same
+        error.add_note(f"the consoles are not kept: {why}")
 
 
 def usage(config: ClusterConfig, cluster: str) -> str:
@@ -74,10 +96,14 @@ def down(args: argparse.Namespace) -> int:
     """Take a cluster down."""
     name = cluster_name(args.cluster)
     started = time.monotonic()
+    fault = _fault_elsewhere(reaping.status(name))
     if reaping.take_down(name, new_run("down")):
+        if fault:
+            sys.stderr.write(f"{name}: {fault}\n")
         sys.stdout.write(f"cluster {name} is down, nothing of it remains ({time.monotonic() - started:.1f} s)\n")
     else:
         sys.stdout.write(f"cluster {name}: there is none\n")
+    reaping.forget_failures([failed_folder(name)])
     return 0
 
 
@@ -114,7 +140,18 @@ def _reap_one(name: str, also_kept: bool, dry_run: bool) -> str:
         return f"kept; left alone (pytest-ai-how down --cluster {name})"
     if dry_run:
         return "\n  ".join(["would be taken down", *map(describe, reversed(found.pending))])
-    return "taken down, nothing remains" if reaping.take_down(name, new_run("reap")) else "there is none"
+    fault = _fault_elsewhere(found)
+    if not reaping.take_down(name, new_run("reap")):
+        return "there is none"
+    return f"taken down, nothing remains{f' but: {fault}' if fault else ''}"
+
+
+def _fault_elsewhere(found: reaping.Status) -> str:
+    """What a test may have left on machines that are not ours, which nobody takes down: the record goes, and knows."""
+    record = found.record
+    if record is None or not record.spoilt or record.claim.driver not in ("ssh", "host"):
+        return ""
+    return left_faulty(record.spoilt, ours=False)
 
 
 def _force(name: str, dry_run: bool) -> int:
@@ -130,14 +167,19 @@ def _force(name: str, dry_run: bool) -> int:
 
 
 def _clean_halves(dry_run: bool) -> None:
-    """What a killed run had begun to remove, and what interrupted builds of images and kept machines left."""
+    """What a killed run had begun to remove, what is kept of failed bring-ups, and what interrupted builds of images
+    and kept machines left.
+    """
     from pytest_ai_how.drivers.libvirt import warm
     from pytest_ai_how.image import clean_stale_builds, stale_builds
 
+    failed = reaping.failures()
     if dry_run:
-        paths, verb = [*reaping.halves(), *stale_builds(), *warm.leftovers()], "would be removed"
+        paths, verb = [*reaping.halves(), *failed, *stale_builds(), *warm.leftovers()], "would be removed"
     else:
-        paths, verb = [*reaping.remove_halves(), *clean_stale_builds(), *warm.leftovers(remove=True)], "removed"
+        reaping.forget_failures(failed)
+        halves = reaping.remove_halves()
+        paths, verb = [*halves, *failed, *clean_stale_builds(), *warm.leftovers(remove=True)], "removed"
     for path in paths:
         _say(f"{path}: {verb}")
 

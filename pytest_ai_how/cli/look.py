@@ -140,6 +140,7 @@ def _as_json(found: Status) -> dict[str, Any]:
             name: {"state": step.state, "seconds": step.seconds, "cause": step.cause}
             for name, step in (record.steps.items() if record else ())
         },
+        "spoilt": record.spoilt if record and not found.owner else "",
         "machines": dict(record.steps["machines"].facts) if record and "machines" in record.steps else {},
         "to_undo": [describe(entry) for entry in found.pending],
         "problem": str(found.problem) if found.problem else None,
@@ -153,6 +154,8 @@ def _as_text(found: Status) -> str:
     by = f" by {found.owner}" if found.owner else ""
     age = f", up for {record.age:.0f} s" if record and record.age is not None else ""
     lines = [f"{found.name}: {found.condition}{by}{age}, {len(found.pending)} parts to undo"]
+    if record and record.spoilt and not found.owner:
+        lines.append(f"  not used again: {record.spoilt}")
     for name, step in record.steps.items() if record else ():
         facts = ", ".join(f"{key} {value}" for key, value in step.facts.items()) if name == "machines" else step.cause
         lines.append(f"  {name:<12} {step.state:<7} {step.seconds:6.2f} s  {facts}".rstrip())

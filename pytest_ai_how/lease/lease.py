@@ -39,14 +39,15 @@ _STEP = re.compile(r"[a-z][a-z0-9.-]{0,60}")
 class Lease:
     """A cluster's folder ``state``, held by run ``run_id``. Make one by :meth:`acquire` or :meth:`join`.
 
-    ``attached`` says whether a kept cluster was found and is used again.
+    ``attached`` says whether a kept cluster was found and is used again, ``spoilt`` why one that was found is not to be
+    trusted, if so: see :attr:`.record.Record.spoilt`.
     """
 
     def __init__(self, state: Path, run_id: str, owner: bool, *, undoers_for: UndoersFor = generic_undoers) -> None:
         self.state, self.run_id, self.owner = state, run_id, owner
         self.name = state.name
         self.journal = Journal(state / JOURNAL)
-        self.attached = False
+        self.attached, self.spoilt = False, ""
         self._undoers_for = undoers_for
         self._locks = Locks(state)
         self._owner_lock: int | None = None
@@ -124,6 +125,17 @@ class Lease:
         found = self.record.steps.get(step)
         return found.stamp if found else ""
 
+    def breaks(self, test: str) -> None:
+        """Write down, before it does, that ``test`` puts a fault into the cluster.
+
+        Whatever becomes of the run, the cluster is not used again until :meth:`mended` says that the fault is undone.
+        """
+        self._update(lambda record: record.with_fault(test))
+
+    def mended(self, test: str) -> None:
+        """Write down that ``test`` has undone the fault that it put into the cluster."""
+        self._update(lambda record: record.without_fault(test))
+
     @contextmanager
     def using(self, exclusive: bool, services: Mapping[str, bool] = MappingProxyType({})) -> Iterator[None]:
         """Use the cluster together with others, or alone. Who waits to be alone is not overtaken.
@@ -196,6 +208,7 @@ class Lease:
         """Use what lies there, or take it down; then write our own record."""
         record = read_record(self.state / RECORD)
         fresh = new_record(self.run_id, claim)
+        self.spoilt = record.spoilt if record else ""
         if record and self._is_whole(record, claim):
             self.attached = True
             fresh = replace(fresh, steps=record.steps, booted=record.booted, started=record.started)
@@ -205,7 +218,12 @@ class Lease:
         write_record(self.state / RECORD, fresh)
 
     def _is_whole(self, record: Record, claim: Claim) -> bool:
-        """Whether a cluster of an earlier run is what is wanted, was made to an end, and all of its processes run."""
+        """Whether a cluster of an earlier run is what is wanted, was made to an end, and all of its processes run.
+
+        One with a fault in it answers like any other, and would fail the checks of whoever uses it.
+        """
+        if record.faults:
+            return False
         wanted = (claim.driver, claim.fingerprint)
         if not claim.fingerprint or (record.claim.driver, record.claim.fingerprint) != wanted or not record.same_boot:
             return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from pytest_ai_how.lease.journal import Entry, Journal
 from pytest_ai_how.lease.lease import JOURNAL, RECORD, Lease, owned
 from pytest_ai_how.lease.owner import Owner, owner_of
 from pytest_ai_how.lease.record import Record, read_record
-from pytest_ai_how.lease.state import checked_name, cluster_state, is_name, state_home
+from pytest_ai_how.lease.state import FAILED, checked_name, cluster_state, is_name, state_home
 from pytest_ai_how.lease.undo import undo_entries
 from pytest_ai_how.lease.undoers import UndoersFor, found_by_mark, generic_undoers
 
@@ -92,6 +93,19 @@ def remove_halves() -> list[Path]:
     for path in found:
         remove_tree(path)
     return found
+
+
+def failures() -> list[Path]:
+    """What is kept of bring-ups that failed."""
+    return sorted((state_home() / FAILED).glob("*"))
+
+
+def forget_failures(paths: Iterable[Path]) -> None:
+    """Remove it; what is not there is no error."""
+    for path in paths:
+        remove_tree(path)
+    with suppress(OSError):  # others failed too, or none did
+        (state_home() / FAILED).rmdir()
 
 
 def _readers(lease: Lease) -> dict[Path, Callable[[], object]]:

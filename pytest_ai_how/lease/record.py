@@ -54,6 +54,8 @@ class Record:
 
     ``started`` (UTC, ISO 8601) is for people only. ``boot`` is the kernel's boot id: with another one all processes,
     mounts, interfaces and control groups of the record are gone. ``booted`` is CLOCK_BOOTTIME in seconds at the start.
+    ``faults`` are the tests that are putting a fault into the cluster: one that is named here after the run's end has
+    not undone it, however it ended.
     """
 
     __pydantic_config__ = _STRICT
@@ -67,10 +69,25 @@ class Record:
     kept: bool = False
     version: Literal[1] = 1
     steps: Mapping[str, Step] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
 
     def with_step(self, name: str, step: Step) -> Record:
         """The record after a step."""
         return replace(self, steps={**self.steps, name: step})
+
+    def with_fault(self, test: str) -> Record:
+        """The record while ``test`` puts a fault into the cluster."""
+        return replace(self, faults=(*self.faults, test))
+
+    def without_fault(self, test: str) -> Record:
+        """The record after ``test`` has undone its fault; one that runs twice at once is named twice."""
+        at = self.faults.index(test) if test in self.faults else len(self.faults)
+        return replace(self, faults=(*self.faults[:at], *self.faults[at + 1 :]))
+
+    @property
+    def spoilt(self) -> str:
+        """Why nobody may trust the machines, whatever else is well with them; empty when nothing speaks against it."""
+        return f"run {self.run} ended while {' and '.join(self.faults)} had put a fault into it" if self.faults else ""
 
     @property
     def same_boot(self) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 from pytest_ai_how.errors import LeaseError
 
 PRODUCT = "pytest-ai-how"
+# No cluster's name begins with a dot.
+FAILED = ".failed"
 # The same form as config.models.Name: what reaches a path or a process's arguments is checked here once more,
 # because `reap --force NAME` takes it from the command line.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -27,6 +29,11 @@ def cache_home() -> Path:
 def cluster_state(name: str) -> Path:
     """The folder of one cluster's record, journal and locks; it need not exist. Raises LeaseError on a bad name."""
     return state_home() / checked_name(name)
+
+
+def failed_folder(name: str) -> Path:
+    """What is kept of the last bring-up that failed, when the cluster's own folder is gone."""
+    return state_home() / FAILED / checked_name(name)
 
 
 def cookie(name: str) -> str:

@@ -12,9 +12,10 @@ from types import FrameType
 
 import pytest
 
-from pytest_ai_how.bringup import claim
+from pytest_ai_how.bringup import claim, left_faulty
 from pytest_ai_how.config.capabilities import CAPABILITIES, declared_absent
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.outlive import keep
 from pytest_ai_how.drivers.protocol import Driver, HostFacts
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.files import remove_tree
@@ -75,6 +76,8 @@ class Controller:
         lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
         # Known at once, so that whatever happens next, it is given back.
         self._crew = Crew(self._pytest_config, self._orders, lease, driver)
+        if lease.spoilt:
+            self._crew.progress.say(self._config.name, left_faulty(lease.spoilt, ours=self._config.is_ours))
         DiskShelf(lease.state).clear()  # of a run that was killed
         if not lease.attached:
             self._judge(driver)
@@ -234,6 +237,10 @@ class Controller:
         assert self._ledger is not None
         crew.close()
         DiskShelf(crew.lease.state).clear()
+        try:
+            keep(crew.consoles(), crew.orders.consoles, crew.redactor.data)
+        except OSError as error:
+            self._ledger.complaints.append(f"{crew.orders.consoles}: the consoles are not kept: {error}")
         try:
             self._kept = crew.lease.release(keep=self._settings.keep, failed=failed)
         except AiHowError as error:

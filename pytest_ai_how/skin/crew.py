@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_ai_how.config.models import ClusterConfig
-from pytest_ai_how.drivers.protocol import Driver
+from pytest_ai_how.drivers.protocol import Driver, Power
+from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.progress import PlainLines, Progress
 from pytest_ai_how.report.redact import Redactor
@@ -76,6 +77,11 @@ class Orders:
         """Where the processes of the run put what the controller makes the report of."""
         return self.folder / "parts"
 
+    @property
+    def consoles(self) -> Path:
+        """Where what the machines said is kept, when they are gone."""
+        return self.folder / "consoles"
+
     def why_absent(self, capability: str) -> str:
         """Why the cluster lacks ``capability``; empty when it has it."""
         return self.absent.get(capability, "")
@@ -114,6 +120,16 @@ class Crew:
             config=config, driver=self.driver(), lease=self.lease, progress=self.progress
         )
         return made
+
+    def consoles(self) -> Mapping[str, Path]:
+        """The file that holds each machine's console, by node; none of machines that nobody made, or that have none."""
+        driver = self.driver()
+        if not isinstance(driver, Power):
+            return {}
+        try:
+            return driver.consoles(self.orders.config)
+        except AiHowError:  # there is no cluster yet
+            return {}
 
     def learn_secrets(self) -> None:
         """Keep the cluster's secrets out of whatever this process writes from now on; a driver without any has none."""

@@ -33,3 +33,5 @@ CONSOLES: pytest.StashKey[Mapping[str, int]] = pytest.StashKey()
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 MEASUREMENTS: pytest.StashKey[Measurements] = pytest.StashKey()
 PLAIN_ID: pytest.StashKey[str] = pytest.StashKey()
+# the cluster's record says that it is putting a fault into the cluster
+BREAKS: pytest.StashKey[bool] = pytest.StashKey()

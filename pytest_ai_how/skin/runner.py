@@ -16,7 +16,7 @@ from pytest_ai_how.report.model import CheckResult, Verdict
 from pytest_ai_how.skin.crew import Crew
 from pytest_ai_how.skin.gates import Gates
 from pytest_ai_how.skin.groups import group_dependencies, tell_dependency
-from pytest_ai_how.skin.keys import CLUSTER, CREW, EVIDENCE, MEASUREMENTS, OUTCOMES, PLAIN_ID, TRIAL
+from pytest_ai_how.skin.keys import BREAKS, CLUSTER, CREW, EVIDENCE, MEASUREMENTS, OUTCOMES, PLAIN_ID, TRIAL
 from pytest_ai_how.skin.marks import ids_of, requirements
 from pytest_ai_how.skin.outcomes import Outcomes
 from pytest_ai_how.skin.results import Collection, Selected, pack
@@ -188,6 +188,10 @@ class Runner:
         assert self._gates is not None
         if shut := self._gates.why_shut(self._barriers(ids)):
             raise Blocked(f"blocked: {shut}")
+        if self._disruptive(item):
+            # What a test does in its own process to undo its fault is not done when that is killed.
+            self._crew.lease.breaks(item.stash[PLAIN_ID])
+            item.stash[BREAKS] = True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
@@ -201,11 +205,21 @@ class Runner:
         finally:
             trial.called = True
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
+        """Trust the cluster again when a fault was undone; a tear-down that fails or is interrupted has not done it."""
+        yield
+        if item.stash.get(BREAKS, False):
+            del item.stash[BREAKS]
+            self._crew.lease.mended(item.stash[PLAIN_ID])
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Give the report its verdict, and with the last one the whole result."""
+        if call.excinfo is not None:
+            self._watch.name_copies(call.excinfo.value)
         report = yield
         trial = item.stash[TRIAL]
         if verdict := self._observe(trial, item, call, report):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import pytest
 
 from pytest_ai_how.drivers.machines.console import crash_in, lengths, said_since
-from pytest_ai_how.drivers.protocol import Power
-from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.drivers.machines.outlive import name_copies
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.skin.crew import Crew
 from pytest_ai_how.skin.keys import CONSOLES, EVIDENCE
@@ -23,7 +19,7 @@ class Watch:
 
     def begin(self, item: pytest.Item) -> None:
         """Remember how long the consoles are before ``item`` runs."""
-        item.stash[CONSOLES] = lengths(self._consoles())
+        item.stash[CONSOLES] = lengths(self._crew.consoles())
 
     def crash(self, item: pytest.Item) -> str:
         """Which machine's kernel died since ``item`` began, and what it said; empty when none did.
@@ -48,14 +44,9 @@ class Watch:
             if name not in {one.name for one in item.stash[EVIDENCE].items}:
                 item.stash[EVIDENCE].attach(name, said.decode(errors="replace"))
 
-    def _said(self, item: pytest.Item) -> dict[str, bytes]:
-        return said_since(self._consoles(), item.stash.get(CONSOLES, {}))
+    def name_copies(self, error: BaseException) -> None:
+        """Let an error name the consoles that the run keeps: those in the cluster's folder go with the machines."""
+        name_copies(error, self._crew.consoles(), self._crew.orders.consoles)
 
-    def _consoles(self) -> Mapping[str, Path]:
-        driver = self._crew.driver()
-        if not isinstance(driver, Power):
-            return {}
-        try:
-            return driver.consoles(self._crew.orders.config)
-        except AiHowError:  # there is no cluster yet
-            return {}
+    def _said(self, item: pytest.Item) -> dict[str, bytes]:
+        return said_since(self._crew.consoles(), item.stash.get(CONSOLES, {}))

@@ -25,6 +25,13 @@ def test_long(cluster):
     told("running")
     forever()
 """
+FAULT = """
+@pytest.mark.disruptive
+def test_fault(cluster):
+    cluster["node01"].sh("mv /usr/bin/uname /usr/bin/uname.away")
+    told("running")
+    forever()
+"""
 USED_AGAIN = f"cluster {NAME}, found up and used again"
 
 
@@ -161,6 +168,25 @@ def test_the_next_run_takes_over_what_a_killed_one_left_whole(life: Life) -> Non
     assert ended.status == 0, ended
     assert USED_AGAIN in ended.text
     assert "making 2 machines" not in ended.errors
+    assert life.left == []
+
+
+def test_the_next_run_does_not_use_what_a_killed_one_has_put_a_fault_into(life: Life) -> None:
+    life.tests(GOOD)
+    assert life.run("--cluster-keep=always").status == 0
+    life.tests(FAULT)
+    process = life.pytest()
+    life.note("running", process)
+    kill(process.pid)
+    assert USED_AGAIN in life.end(process).text
+    life.tests(GOOD)
+    ended = life.run()
+    assert ended.status == 0, ended
+    said = "ended while test_it.py::test_fault had put a fault into it: it was taken down, and is made anew"
+    assert f"{NAME}: run " in ended.errors
+    assert said in ended.errors
+    assert USED_AGAIN not in ended.text
+    assert "making 2 machines" in ended.errors
     assert life.left == []
 
 

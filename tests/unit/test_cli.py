@@ -15,11 +15,9 @@ from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
-from pytest_ai_how.progress import Silent
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
 from tests.fakes import fake_cluster
-from tests.unit.bringup_fakes import FakeDriver
 
 NAME = "aihowlease"
 COMMANDS = ("up", "down", "reap", "status", "ssh", "exec", "images", "report", "compare", "inventory")
@@ -176,6 +174,37 @@ def test_reap_spares_what_is_kept_or_in_use(kept: Lease, capsys: pytest.CaptureF
     assert not kept.state.exists()
 
 
+@pytest.mark.parametrize(
+    ("driver", "command", "said"),
+    [
+        (
+            "ssh",
+            "down",
+            f"{NAME}: warning: run run2 ended while test_break had put a fault into it, which may still be",
+        ),
+        (
+            "host",
+            "reap",
+            "nothing remains but: warning: run run2 ended while test_break had put a fault into it, which",
+        ),
+        ("nspawn", "reap", f"{NAME}: taken down, nothing remains\n"),
+    ],
+)
+def test_a_fault_on_machines_that_are_not_ours_is_not_taken_down(
+    driver: str, command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = Lease.acquire(NAME, "run2", Claim(driver, "f"))
+    lease.breaks("test_break")
+    main(["status"])
+    assert "had put a fault" not in capsys.readouterr().out, "that run is about to undo it"
+    lease.close()
+    main(["status"])
+    assert "  not used again: run run2 ended while test_break had put a fault into it\n" in capsys.readouterr().out
+    assert main([command, "--cluster", NAME]) == 0
+    assert said in "".join(capsys.readouterr())
+    assert not lease.state.exists()
+
+
 def test_reap_goes_on_after_one_that_can_not_be_read(kept: Lease, capsys: pytest.CaptureFixture[str]) -> None:
     other = Lease.acquire("aihowlease-b", "run3")
     other.close()
@@ -204,18 +233,6 @@ def test_force_needs_a_good_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--force needs the name of a cluster" in capsys.readouterr().err
     assert main(["reap", "--force", "../../etc"]) == 1
     assert "not a cluster name" in capsys.readouterr().err
-
-
-# up
-
-
-def test_a_failed_bring_up_is_taken_down(home: Path) -> None:
-    driver = FakeDriver(home / "local")
-    driver.answers["node01"] = [ValueError("broken")]
-    with pytest.raises(AiHowError, match="step 'ssh' failed"):
-        life.bring_up(load_config("local"), driver, Silent())
-    assert driver.ups == 1
-    assert list(home.iterdir()) == []
 
 
 def test_usage_says_how_to_validate_look_and_take_down() -> None:

@@ -21,12 +21,22 @@ def test_it_is_read_as_it_was_written(path: Path) -> None:
     assert read_record(path) is None
     step = Step("f", "failed", "run1", "stamp", {"a": "b"}, "node01: is down", 1.5)
     record = new_record("run1", Claim("nspawn", "f", {"nodes": [{"name": "n"}]})).with_step("slurm", step)
+    record = record.with_fault("test_it.py::test_break")
     write_record(path, record)
     assert read_record(path) == record
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["record.json"]
     assert record.same_boot
     assert not replace(record, boot="x").same_boot
+
+
+def test_one_that_was_written_before_there_were_faults_has_none(path: Path) -> None:
+    record = new_record("run1", Claim())
+    write_record(path, record)
+    told = json.loads(path.read_text())
+    assert told.pop("faults") == []
+    path.write_text(json.dumps(told))
+    assert read_record(path) == record
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,47 @@ def test_consoles_are_attached_to_what_failed_and_hold_no_secrets(site: Site) ->
     assert attached["test_panic_behind_an_error"] == ["node01: console"]
     assert attached["test_before"] == attached["test_after"] == ["seen"]
     assert "open-sesame-1234" not in str(results)
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_all_consoles_outlive_the_machines_and_advice_names_them(site: Site, workers: str) -> None:
+    advice = """
+from pytest_ai_how.drivers.machines.boot import boot_failed
+
+def test_boot(bringup):
+    node = bringup.config.nodes[1]
+    raise boot_failed(node, CONSOLES / (node.name + ".console"), "it ended")
+
+def test_said(cluster):
+    say("node01", "Welcome to Debian\\n")
+    say("node02", "key open-sesame-1234\\n")
+"""
+    site.test(TESTS.partition("@pytest.mark.check")[0] + advice)
+    for node in ("controller", "node01", "node02"):
+        (site.folder / f"{node}.console").write_text("booting\n")
+    done = site.run(workers)
+    kept = {path.name: path.read_text() for path in (done.run / "consoles").iterdir()}
+    assert kept == {
+        "controller.log": "booting\n",
+        "node01.log": "booting\nWelcome to Debian\n",
+        "node02.log": "booting\nkey [redacted]\n",
+    }
+    advised = f"do: read {done.run}/consoles/node01.log"
+    assert done.reason("test_boot").splitlines()[-1].strip() == advised
+    assert advised in done.text
+    assert "node01.console" not in done.reason("test_boot")
+
+
+def test_consoles_that_can_not_be_kept_are_told(site: Site) -> None:
+    site.test("""
+from pathlib import Path
+
+def test_one(cluster, pytestconfig):
+    [run] = Path("reports").iterdir()
+    (run / "consoles").write_text("in the way")
+""")
+    (site.folder / "node01.console").write_text("booting\n")
+    done = site.run()
+    assert (done.status, done.verdicts) == (1, {"test_one": "passed"})
+    assert f"{done.run}/consoles: the consoles are not kept: " in done.text
+    assert site.left == []
