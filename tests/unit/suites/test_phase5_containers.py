@@ -75,7 +75,7 @@ def test_mpi_that_is_wrong_in_containers(answer: Any, message: str, evidence: Ev
     containers.test_mpi(found, registry, evidence, "r1")
     (srun,) = asked(found, "srun")
     assert {"--mpi=pmix", "--ntasks-per-node=2", "apptainer", IMAGE} <= set(srun)
-    with pytest.raises(AssertionError, match=f"^{message}"):
+    with pytest.raises(AssertionError, match=rf"(?m)^at first: {message}"):
         containers.test_mpi(*slurm(answer), evidence, "r1")
 
 
@@ -130,7 +130,7 @@ def test_training_that_is_not_one(answer: Any, message: str, evidence: Evidence)
     found, registry = slurm(edited("training_over_gloo"))
     containers.test_training_over_gloo(found, registry, evidence, new_measure(), "r1")
     assert {"--mpi=none", "--resv-ports=2", "--nodes=2", "--ntasks=2"} <= set(asked(found, "srun")[0])
-    with pytest.raises(AssertionError, match=f"^{message}"):
+    with pytest.raises(AssertionError, match=rf"(?m)^at first: {message}"):
         containers.test_training_over_gloo(*slurm(answer), evidence, new_measure(), "r1")
 
 
@@ -154,7 +154,7 @@ WRONG_COLLECTIVES = [
 @pytest.mark.parametrize(("edit", "message"), WRONG_COLLECTIVES)
 def test_collectives_that_are_wrong(edit: Edit, message: str, evidence: Evidence) -> None:
     containers.test_collectives_over_gloo(*slurm(edited("collectives_over_gloo")), evidence, "r1")
-    with pytest.raises(AssertionError, match=f"^{message}"):
+    with pytest.raises(AssertionError, match=rf"(?m)^at first: {message}"):
         containers.test_collectives_over_gloo(*slurm(edited("collectives_over_gloo", edit)), evidence, "r1")
 
 
