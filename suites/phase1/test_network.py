@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
@@ -17,12 +15,10 @@ from pytest_ai_how.shell import Result
 
 from .._streams import rate, serving, stream
 from ._facts import HOSTNAME, HOSTS, INTERFACES, WAY_OUT, Interface, resolves
-from ._mesh import Mesh, Pair, told
+from ._mesh import Mesh, told
 from ._outside import fetching, wrong_peer
 from ._ports import declared, required
-from ._throughput import LOOPBACK, SPEEDS, ring
-
-T = TypeVar("T")
+from ._throughput import LOOPBACK, SPEEDS, possible, ring
 
 
 @pytest.mark.check("INF-07")
@@ -85,8 +81,7 @@ def mtu_of(interfaces: tuple[Interface, ...], address: str) -> int:
 def test_throughput(cluster: Cluster, facts: Facts, evidence: Evidence, measure: Measurements) -> None:
     """Each machine sends to its neighbours, and hears from them, a good part of what the path can carry.
 
-    The ceiling of a path is measured in the same run: what the slower of its two machines moves to itself, with all of
-    its network stack and no wire; or the speed that the slower of their network cards tells, where one does.
+    The ceiling of a path is measured in the same run.
     """
     links = ring(cluster.all.names)
     assert links, f"{cluster.name}: has one machine; there is no link to put to the test"
@@ -102,14 +97,8 @@ def test_throughput(cluster: Cluster, facts: Facts, evidence: Evidence, measure:
         alone = {node.name: arrived(stream(node, LOOPBACK), f"{node.name}: to itself") for node in cluster.nodes}
         found = {link: arrived(stream(cluster[link.source], cluster[link.target].address), str(link)) for link in links}
     for link, value in found.items():
-        ceiling = min(ends(alone, link) + [speed for card in ends(cards, link) for speed in card.values()])
-        measure.ceiling("network.path", ceiling, "MiB/s", node=str(link))
+        measure.ceiling("network.path", possible(link, alone, cards), "MiB/s", node=str(link))
         measure("network.throughput", value, "MiB/s", node=str(link))
-
-
-def ends(of: Mapping[str, T], link: Pair) -> list[T]:
-    """What the two machines of a link have."""
-    return [of[link.source], of[link.target]]
 
 
 @pytest.mark.check("INF-09")

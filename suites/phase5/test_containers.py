@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 
 from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import Slurm
 
+from ..phase1._throughput import SPEEDS
 from ._collectives import (
     by_backend,
     exact,
@@ -23,6 +23,7 @@ from ._collectives import (
 )
 from ._mpi import right_collectives, run
 from ._narrow import everyone, on_nodes, two
+from ._path import both_ways, judge
 from ._ranks import Place, Ran, placed
 
 pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage", "compute.several")
@@ -80,25 +81,23 @@ def test_collectives_over_gloo(slurm: Slurm, registry: Registry, evidence: Evide
 
 
 @pytest.mark.check("CON-17")
-@pytest.mark.requires("image.pytorch")
+@pytest.mark.requires("image.pytorch", "network.throughput")
+@pytest.mark.reads(SPEEDS)
 @pytest.mark.exclusive
 def test_bandwidth_over_gloo(
-    slurm: Slurm, registry: Registry, evidence: Evidence, measure: Measurements, run_id: str
+    slurm: Slurm, registry: Registry, facts: Facts, evidence: Evidence, measure: Measurements, run_id: str
 ) -> None:
-    """all_reduce between two nodes uses its share of what a plain TCP stream moved between them in the same job."""
-    image, args = registry.path("pytorch"), (str(TENSOR), str(TIMES))
+    """all_reduce between two nodes uses its share of what their path carries, and that its share of what it could."""
+    image, names, cards = registry.path("pytorch"), two(slurm), facts(SPEEDS)
 
-    def reduce(at: Place) -> Ran:
-        ran = run_in_container(slurm, evidence, run_id, image, "bandwidth", *args, at=at)
+    def reduce(at: Place) -> tuple[str, float]:
+        ran = run_in_container(slurm, evidence, run_id, image, "bandwidth", str(TENSOR), str(TIMES), at=at)
         by_backend(ran, "gloo")
-        return ran
+        return slowest(ran)
 
-    ran = on_nodes(slurm, evidence, two(slurm), 1, reduce)
-    node, reached = slowest(ran)
-    receiver = ran.told[0]
-    assert receiver["stream"], f"{receiver['node']}: received no stream from {ran.told[-1]['node']}"
-    measure.ceiling("network.stream", TENSOR / statistics.median(receiver["stream"]), "MiB/s", node=node)
-    measure("collective.gloo.all_reduce", reached, "MiB/s", node=node, samples=TIMES)
+    node, reached = on_nodes(slurm, evidence, names, 1, reduce)
+    paths = both_ways(slurm.cluster, names, cards, evidence)
+    judge("collective.gloo.all_reduce", reached, node, paths, measure, TIMES)
 
 
 @pytest.mark.check("CON-18")
