@@ -14,8 +14,9 @@ from ._ranks import WITHIN, Place
 
 T = TypeVar("T")
 
-#: Seconds for a program that is run again, and is not to wait for long on what hangs; and for all re-runs of one check.
-AGAIN, IN_ALL = 30.0, 300.0
+#: Seconds for a program that is run again, and is not to wait for long on what hangs: on two busy CPUs the slowest of
+#: them took 17 where all was well. And for all re-runs of one check.
+AGAIN, IN_ALL = 45.0, 450.0
 #: Ranks of a node that is tried alone: one would have nobody to talk to.
 ALONE = 2
 
