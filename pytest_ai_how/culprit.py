@@ -40,14 +40,15 @@ class Finding:
     """What a search among ``names`` came to, with its re-runs.
 
     A culprit of one name fails with others that are fine; one of two names is what lies between them, and more names
-    fail only together. ``unparted``: a culprit's names could not be tried apart. ``doubt``: why all this is not
-    certain; empty when it is.
+    fail only together. ``unparted``: a culprit's names could not be tried apart; ``whole``: each passes by itself then.
+    ``doubt``: why all this is not certain; empty when it is.
     """
 
     names: tuple[str, ...]
     culprits: tuple[tuple[str, ...], ...]
     rounds: tuple[Round, ...]
     unparted: bool = False
+    whole: bool = False
     doubt: str = ""
 
     @property
@@ -77,19 +78,23 @@ class _Ended(Exception):
     """The search can't go on; why."""
 
 
-def narrow(names: Sequence[str], probe: Probe, *, least: int = 1, most: int = MOST, within: float = WITHIN) -> Finding:
+def narrow(
+    names: Sequence[str], probe: Probe, *, least: int = 1, most: int = MOST, within: float = WITHIN,
+    alone: Probe | None = None,
+) -> Finding:  # fmt: skip
     """Find who of ``names`` made a run of all of them fail.
 
-    ``least`` is the size of the smallest group that can be run. What ``probe`` raises ends the search, as does its
-    bound of ``most`` re-runs and ``within`` seconds; the finding then says how far it got, and why not farther.
+    ``least`` is the size of the smallest group that can be run. ``alone`` runs the like with one name only, for those
+    that can't be told apart otherwise: who fails by itself needs no other. What a probe raises ends the search, as does
+    its bound of ``most`` re-runs and ``within`` seconds; the finding then says how far it got, and why not farther.
     """
-    search = _Search(tuple(names), probe, least, most, Deadline(within))
+    search = _Search(tuple(names), probe, least, most, Deadline(within), alone)
     doubt = ""
     try:
         search.run()
     except _Ended as end:
         doubt = str(end)
-    return Finding(search.names, tuple(search.culprits), tuple(search.rounds), search.unparted, doubt)
+    return Finding(search.names, tuple(search.culprits), tuple(search.rounds), search.unparted, search.whole, doubt)
 
 
 @dataclass
@@ -101,9 +106,11 @@ class _Search:
     least: int
     most: int
     deadline: Deadline
+    alone: Probe | None = None
     rounds: list[Round] = field(default_factory=list)
     culprits: list[tuple[str, ...]] = field(default_factory=list)
     unparted: bool = False
+    whole: bool = False
     fine: list[frozenset[str]] = field(default_factory=list)
     bad: list[frozenset[str]] = field(default_factory=list)
     longest: float = 0.0
@@ -116,6 +123,8 @@ class _Search:
         rest = self.take_out()
         self.part(rest)
         self.confirm()
+        if self.unparted and self.alone is not None:
+            self.single_out(self.alone)
 
     def take_out(self) -> tuple[str, ...]:
         """Take the smallest groups that fail out, one after the other, until the rest passes, and return the rest."""
@@ -159,6 +168,17 @@ class _Search:
             # Too few to be run by themselves, and with no one else did they pass: the failure may as well be theirs.
             self.culprits, self.unparted = [self.names], True
 
+    def single_out(self, alone: Probe) -> None:
+        """Of those that can't be tried apart, blame who fails by itself, twice, if the others pass without."""
+        blamed = self.ordered(name for culprit in self.culprits for name in culprit)
+        failed = [name for name in blamed if self.again((name,), alone)]
+        for name in failed:
+            if not self.again((name,), alone):
+                raise _Ended(f"{name} failed by itself, and passed when run again: it comes and goes")
+        if failed and not self.fails(_without(blamed, failed)):
+            self.culprits, self.unparted = [(name,) for name in failed], False
+        self.whole = not failed
+
     def confirm(self) -> None:
         """Run each culprit once more, and all others without them; what was found so far is not relied on."""
         others = _without(self.names, *self.culprits)
@@ -177,8 +197,8 @@ class _Search:
             return False
         return any(one <= wanted for one in self.bad) or self.again(group)
 
-    def again(self, group: Collection[str]) -> bool:
-        """Run ``group`` and return whether it fails."""
+    def again(self, group: Collection[str], probe: Probe | None = None) -> bool:
+        """Run ``group``, by another probe than that of groups if one is given, and return whether it fails."""
         if len(self.rounds) == self.most:
             raise _Ended(f"given up after {self.most} re-runs")
         if self.deadline.left < self.longest or self.deadline.passed:
@@ -187,7 +207,7 @@ class _Search:
         asked = self.ordered(group)
         since = time.monotonic()
         try:
-            seen = self.probe(asked)
+            seen = (probe or self.probe)(asked)
         except Exception as error:
             raise _Ended(f"the re-run with {listed(asked)} broke: {type(error).__name__}: {error}") from error
         self.longest = max(self.longest, time.monotonic() - since)

@@ -25,20 +25,23 @@ class Culprit:
         least: int = 1,
         what: str = "node",
         on: type[AssertionError] = AssertionError,
+        alone: Callable[[tuple[str, ...]], object] | None = None,
     ) -> T:
         """What ``check`` returns for all of ``names``; when an assertion of it fails, find out because of whom.
 
         ``check`` is then called with some of the names, at least ``least``, so it must leave nothing that disturbs the
-        next call, and record no figure. ``what`` the names are called in the message. Only ``on`` is looked into; other
-        failures of the first call are passed on. Raises :class:`AssertionError` that begins with who it is, or says
-        that it is not known; whatever is found, the failure stays one.
+        next call, and record no figure. ``alone`` does the like with one name, for those that can't be told apart
+        otherwise. ``what`` the names are called in the message. Only ``on`` is looked into; other failures of the first
+        call are passed on. Raises :class:`AssertionError` that begins with who it is, or says that it is not known;
+        whatever is found, the failure stays one.
         """
         everyone = tuple(names)
         try:
             return check(everyone)
         except on as error:
             first = error
-        finding = narrow(everyone, self._probe(check), least=least, most=self._most, within=self._within)
+        single = self._probe(alone) if alone else None
+        finding = narrow(everyone, self._probe(check), least=least, most=self._most, within=self._within, alone=single)
         told = rounds(finding)
         self._evidence.attach("re-runs that narrowed it down", told)
         raise AssertionError(f"{line(finding, str(first), what)}\n{told}\nat first: {first}") from first
@@ -79,9 +82,12 @@ def _blame(finding: Finding, what: str) -> str:
     if finding.doubt:
         return f"{_called(finding, ' + ')}: suspected: {finding.doubt}"
     if finding.unparted:
-        return (
-            f"{_called(finding, ' + ')}: fail together, and can't be tried apart: no other {what}s are known to be fine"
-        )
+        together = f"{_called(finding, ' + ')}: fail together, and"
+        unknown = f"no other {what}s are known to be fine"
+        if finding.whole:
+            between = "link" if len(finding.culprits[0]) == 2 else "links"
+            return f"{together} each passes by itself: it is the {between} between them, or an end of it; {unknown}"
+        return f"{together} can't be tried apart: {unknown}"
     # An arrow, as names may have hyphens.
     return f"{_called(finding, ' <-> ')}: {_deed(finding)}; {_rest(finding, what)}"
 

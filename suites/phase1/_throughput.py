@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pytest_ai_how.facts import Fact
 
 from .._streams import MIB
 from ._mesh import Pair
+
+T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 
@@ -33,6 +36,23 @@ SPEEDS = Fact(
     ),
     speeds,
 )
+
+
+def ends(of: Mapping[str, T], link: Pair) -> list[T]:
+    """What the two machines of a link have."""
+    return [of[link.source], of[link.target]]
+
+
+def possible(link: Pair, alone: Mapping[str, float], cards: Mapping[str, Mapping[str, float]]) -> float:
+    """MiB/s that a link can carry at most.
+
+    It is what the slower of its machines moves to itself, with all of its network stack and no wire; or the speed that
+    the slower of their network cards tells, where one does.
+
+    >>> possible(Pair("a", "b"), {"a": 900.0, "b": 800.0}, {"a": {}, "b": {"eth0": 119.0}})
+    119.0
+    """
+    return min(ends(alone, link) + [speed for card in ends(cards, link) for speed in card.values()])
 
 
 def ring(names: Sequence[str]) -> tuple[Pair, ...]:

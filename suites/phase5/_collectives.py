@@ -11,7 +11,7 @@ from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 
-from ._ranks import Ran, Shape, expect, in_place, launch, placed
+from ._ranks import Place, Ran, expect, in_place, launch, placed
 from ._topology import pair
 
 #: MiB for each process: PyTorch and the buffers of a reduction, and what CUDA's libraries take on top.
@@ -24,20 +24,24 @@ MIB = 2**20
 
 
 def run_in_container(
-    slurm: Slurm, evidence: Evidence, run_id: str, image: str, program: str, *args: str, gpus: bool = False,
-    options: JobOptions,
+    slurm: Slurm, evidence: Evidence, run_id: str, image: str, program: str, *args: str, at: Place,
+    gpus: JobOptions | None = None,
 ) -> Ran:  # fmt: skip
     """Run a program of ``payloads/distributed`` as the tasks of one job step, each in a container of ``image``.
 
-    ``options`` say on how many nodes and how many tasks on each. The step's own ports serve the rendezvous.
+    ``gpus`` is what the job asks for besides, for a GPU each. The step's own ports serve the rendezvous.
     """
-    shape = Shape(options["nodes"], options["ntasks_per_node"])
-    wanted = options | JobOptions(mpi="none", resv_ports=2, mem=shape.per_node * (MEMORY_CUDA if gpus else MEMORY))
+    mem = at.per_node * (MEMORY_CUDA if gpus else MEMORY)
+    if not gpus:
+        # Two processes of one node share the pages of PyTorch: a small node has room for them, not for twice as much.
+        known = slurm.nodes()
+        mem = min([mem, *(known[name].memory for name in at.names if name in known)])
+    wanted = (gpus or JobOptions()) | JobOptions(mpi="none", resv_ports=2, mem=mem)
     with placed(slurm, run_id, *COMMON, f"distributed/{program}.py") as folder:
         flags = ("nv",) if gpus else ()
         argv = command("exec", image, "python3", f"{folder}/{program}.py", *args, binds=[folder], flags=flags)
-        ran = launch(slurm, evidence, program, shape, argv, **wanted)
-    in_place(ran, shape)
+        ran = launch(slurm, evidence, program, at, argv, **wanted)
+    in_place(ran, at.shape)
     for told in ran.told:
         expect(ran, told, "container", image)
     return ran
@@ -47,8 +51,9 @@ def on_two_gpus(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: st
     """The same for two GPUs, where one job can hold them best: a call takes the program and its arguments."""
 
     def in_containers(program: str, *args: str) -> Ran:
-        options, image = pair(slurm, evidence).options, registry.path("pytorch")
-        return run_in_container(slurm, evidence, run_id, image, program, *args, gpus=True, options=options)
+        best, image = pair(slurm, evidence), registry.path("pytorch")
+        at = Place(best.nodes, best.per_node)
+        return run_in_container(slurm, evidence, run_id, image, program, *args, at=at, gpus=best.options)
 
     return in_containers
 

@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.services.apptainer import command
+from pytest_ai_how.services.slurm import Slurm
+
 from ..phase6._containers import numbers
-from ._ranks import Ran, expect
+from ._ranks import Place, Ran, expect, in_place, launch
+
+#: MiB on each node: an interpreter for each rank, and what its ranks share by memory; and for each rank in a container,
+#: as each has an own process that serves the image by FUSE.
+MEMORY, MEMORY_IN_CONTAINER = 256, 192
 
 #: A rank's share of π is summed in the same order here as there.
 SAME = 1e-12
 Matrix = Sequence[Sequence[int]]
+
+
+def run(slurm: Slurm, evidence: Evidence, at: Place, image: str, program: str, *args: str) -> Ran:
+    """Run a program of MPI, each rank once and where it is to be: in containers of ``image``, or on the nodes (``''``).
+
+    ``program`` is its path. With more ranks than CPUs if one of the nodes has too few.
+    """
+    known = slurm.nodes()
+    cpus = {name: known[name].cpus for name in at.names if name in known}
+    over = any(count < at.per_node for count in cpus.values())
+    counts = ", ".join(f"{node} has {count}" for node, count in cpus.items())
+    evidence.attach("CPUs", f"{'overcommitted' if over else 'one for each rank'}: {at.shape} ranks; {counts}")
+    path = PurePosixPath(program)
+    argv, mem = ("python3", program, *args), MEMORY
+    if image:
+        argv, mem = command("exec", image, *argv, binds=[str(path.parent)]), at.per_node * MEMORY_IN_CONTAINER
+    ran = launch(slurm, evidence, path.stem, at, argv, mpi="pmix", mem=mem, overcommit=over)
+    in_place(ran, at.shape)
+    for told in ran.told:
+        expect(ran, told, "container", image)
+    return ran
 
 
 def matrices(size: int) -> tuple[Matrix, Matrix]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from pytest_ai_how.culprit import listed
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 
@@ -38,6 +39,23 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """On which nodes a program runs, with how many ranks on each, and how many seconds it may take."""
+
+    names: tuple[str, ...]
+    per_node: int
+    within: float = WITHIN
+
+    @property
+    def shape(self) -> Shape:
+        """How many nodes, and how many ranks on each."""
+        return Shape(len(self.names), self.per_node)
+
+    def __str__(self) -> str:
+        return listed(self.names)
+
+
+@dataclass(frozen=True, slots=True)
 class Ran:
     """A program that ended well: what its ranks told, in the order of ranks, and how many seconds srun took."""
 
@@ -58,14 +76,16 @@ def placed(slurm: Slurm, run_id: str, *programs: str) -> Iterator[str]:
 
 
 def launch(
-    slurm: Slurm, evidence: Evidence, program: str, shape: Shape, argv: Sequence[str], **options: Unpack[JobOptions]
+    slurm: Slurm, evidence: Evidence, program: str, at: Place, argv: Sequence[str], **options: Unpack[JobOptions]
 ) -> Ran:
     """Start a program by one srun, and return what its ranks told.
 
-    That it fails, hangs, or tells something else is a failure that names the node whose task failed first.
+    That it fails, hangs, or tells something else is a failure that names the node whose task failed first, by srun's
+    word, or all that it ran on: whoever ran srun had no part in it.
     """
+    shape = at.shape
     job = options["name"] = f"{program}-{time.monotonic_ns()}"
-    options["nodes"], options["ntasks"] = shape.nodes, shape.ranks
+    options["nodes"], options["ntasks"], options["nodelist"] = shape.nodes, shape.ranks, ",".join(at.names)
     # When one has failed, the others would wait for it.
     options["kill_on_bad_exit"] = True
     if not options.get("overcommit"):
@@ -73,23 +93,21 @@ def launch(
         options["ntasks_per_node"] = shape.per_node
     since = time.monotonic()
     try:
-        result = slurm.srun(*argv, within=WITHIN, **options)
+        result = slurm.srun(*argv, within=at.within, **options)
     finally:
         # What was given up would hold its nodes until its time limit.
         slurm.query("scancel", f"--user={slurm.user}", f"--name={job}", check=False)
     seconds = time.monotonic() - since
     evidence.result(result, f"{program} as {shape} ranks")
     assert result.ok, (
-        f"{culprit(result)}: {program} as {shape} ranks ended with {status(result)}: {cause(result)}; expected that "
-        "all ranks end well; do: see the attached output"
+        f"{culprit(result, str(at))}: {program} as {shape} ranks ended with {status(result)}: {cause(result)}; "
+        "expected that all ranks end well; do: see the attached output"
     )
     documents = [document(line) for line in result.stdout.splitlines() if line.strip()]
-    assert None not in documents, (
-        f"{result.node}: {program} printed {result.stdout[-200:]!r}, expected JSON of all ranks"
-    )
-    assert documents, f"{result.node}: {program} as {shape} ranks said nothing, expected JSON of all ranks"
+    assert None not in documents, f"{at}: {program} printed {result.stdout[-200:]!r}, expected JSON of all ranks"
+    assert documents, f"{at}: {program} as {shape} ranks said nothing, expected JSON of all ranks"
     assert len(documents) == 1, (
-        f"{result.node}: {program} is {len(documents)} programs of {len(documents[0] or ())} rank each, expected one "
+        f"{at}: {program} is {len(documents)} programs of {len(documents[0] or ())} rank each, expected one "
         f"of {shape.ranks}: nothing told them of each other; do: compare `srun --mpi=list` with what the program was "
         "built for"
     )

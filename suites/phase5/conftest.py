@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -11,8 +11,16 @@ if TYPE_CHECKING:
 
     from pytest_ai_how.config.models import ClusterConfig
     from pytest_ai_how.report.evidence import Evidence
+    from pytest_ai_how.services.registry import Registry
 
     from ._ranks import Ran
+
+
+@pytest.fixture
+def mpi_image(request: pytest.FixtureRequest) -> str:
+    """The path of the image whose name the test's parameter is; '' for the nodes themselves."""
+    name = str(request.param)
+    return cast("Registry", request.getfixturevalue("registry")).path(name) if name else ""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""TASK-042: MPI on the nodes: which of it Slurm starts, programs that span nodes, and the ports that they use."""
+"""TASK-042 and 043: MPI on the nodes and in containers: which of it Slurm starts, and programs that span all nodes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,29 @@ from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.services.slurm.facts import CONFIG
 
 from ._facts import PLUGINS
-from ._mpi import matrices, right_rows, right_shares
-from ._ranks import Ran, Shape, expect, in_place, launch, placed
+from ._mpi import matrices, right_rows, right_shares, run
+from ._narrow import everyone, on_nodes
+from ._ranks import Place, Ran, expect, placed
 
 pytestmark = pytest.mark.requires("slurm")
 
-#: MiB on each node: an interpreter for each rank, and what its ranks share by memory.
-MEMORY = 256
 #: Intervals of π: the midpoint rule is then off by less than rounding is.
 INTERVALS = 200_000
 #: Rows and columns of the matrices.
 SIZE = 64
+#: Where the ranks of a program run: on the nodes themselves, or each in a container of the image with MPI.
+HOST_AND_CONTAINER = [
+    pytest.param("", id="host", marks=[pytest.mark.check("SLU-22"), pytest.mark.requires("mpi")]),
+    pytest.param(
+        "mpi",
+        id="container",
+        marks=[
+            pytest.mark.check("CON-16"),
+            pytest.mark.requires("apptainer", "image.mpi"),
+            pytest.mark.uses("registry"),
+        ],
+    ),
+]
 
 
 @pytest.mark.check("SLU-23")
@@ -46,53 +58,53 @@ def test_plugins(facts: Facts) -> None:
         )
 
 
-@pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi", "compute.several")
-def test_hello(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
-    """Four ranks on two nodes are one program: each is greeted by the one before it, across nodes too."""
-    shape = Shape(2, 2)
-    with placed(slurm, run_id, "mpi/ranks.py", "mpi/hello.py") as folder:
-        ran = run(slurm, evidence, "hello", shape, f"{folder}/hello.py")
-    in_place(ran, shape)
-    for told in ran.told:
-        before = ran.told[told["rank"] - 1]
-        expect(ran, told, "heard", f"rank {before['rank']} of {shape.ranks} on {before['node']}")
-        assert told["pmix"], f"{told['node']}: rank {told['rank']} of hello was not started by PMIx (no PMIX_NAMESPACE)"
-    measure("mpi.hello", ran.seconds, "s", samples=shape.ranks)
+@pytest.mark.requires("shared-storage", "compute.several")
+@pytest.mark.parametrize("mpi_image", HOST_AND_CONTAINER, indirect=True)
+def test_hello(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str, mpi_image: str) -> None:
+    """Two ranks on each node are one program: each is greeted by the one before it, across nodes too: 2×2 on two."""
+
+    def hello(at: Place) -> Ran:
+        with placed(slurm, run_id, "mpi/ranks.py", "mpi/hello.py") as folder:
+            ran = run(slurm, evidence, at, mpi_image, f"{folder}/hello.py")
+        for told in ran.told:
+            before = ran.told[told["rank"] - 1]
+            expect(ran, told, "heard", f"rank {before['rank']} of {len(ran.told)} on {before['node']}")
+            who = f"{told['node']}: rank {told['rank']} of hello"
+            assert told["pmix"], f"{who} was not started by PMIx (no PMIX_NAMESPACE)"
+        return ran
+
+    ran = on_nodes(slurm, evidence, everyone(slurm), 2, hello)
+    measure("mpi.hello", ran.seconds, "s", samples=len(ran.told))
 
 
-@pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi", "compute.several")
-def test_pi(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
-    """Eight ranks on two nodes, each summing its share, come to π."""
-    shape = Shape(2, 4)
-    with placed(slurm, run_id, "mpi/ranks.py", "mpi/pi.py") as folder:
-        ran = run(slurm, evidence, "pi", shape, f"{folder}/pi.py", str(INTERVALS))
-    in_place(ran, shape)
-    right_shares(ran, INTERVALS)
-    measure("mpi.pi.error", abs(ran.told[0]["pi"] - math.pi), "fraction", samples=shape.ranks)
-    measure("mpi.pi", ran.seconds, "s", samples=shape.ranks)
+@pytest.mark.requires("shared-storage", "compute.several")
+@pytest.mark.parametrize("mpi_image", HOST_AND_CONTAINER, indirect=True)
+def test_pi(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str, mpi_image: str) -> None:
+    """Four ranks on each node, each summing its share, come to π: 2×4 on two."""
+
+    def pi(at: Place) -> Ran:
+        with placed(slurm, run_id, "mpi/ranks.py", "mpi/pi.py") as folder:
+            ran = run(slurm, evidence, at, mpi_image, f"{folder}/pi.py", str(INTERVALS))
+        right_shares(ran, INTERVALS)
+        return ran
+
+    ran = on_nodes(slurm, evidence, everyone(slurm), 4, pi)
+    measure("mpi.pi.error", abs(ran.told[0]["pi"] - math.pi), "fraction", samples=len(ran.told))
+    measure("mpi.pi", ran.seconds, "s", samples=len(ran.told))
 
 
-@pytest.mark.check("SLU-22")
-@pytest.mark.requires("shared-storage", "mpi", "compute.several")
-def test_matrix_product(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str) -> None:
-    """Four ranks on two nodes multiply matrices, each some rows, exactly as one process does."""
-    shape = Shape(2, 2)
+@pytest.mark.requires("shared-storage", "compute.several")
+@pytest.mark.parametrize("mpi_image", HOST_AND_CONTAINER, indirect=True)
+def test_matrix_product(slurm: Slurm, evidence: Evidence, measure: Measurements, run_id: str, mpi_image: str) -> None:
+    """Two ranks on each node multiply matrices, each some rows, exactly as one process does: 2×2 on two."""
     left, right = matrices(SIZE)
-    with placed(slurm, run_id, "mpi/ranks.py", "mpi/matmul.py") as folder:
-        slurm.query("tee", "--", f"{folder}/matrices.json", input=json.dumps({"left": left, "right": right}))
-        ran = run(slurm, evidence, "matmul", shape, f"{folder}/matmul.py", f"{folder}/matrices.json")
-    in_place(ran, shape)
-    right_rows(ran, left, right)
-    measure("mpi.matmul", ran.seconds, "s", samples=shape.ranks)
 
+    def matmul(at: Place) -> Ran:
+        with placed(slurm, run_id, "mpi/ranks.py", "mpi/matmul.py") as folder:
+            slurm.query("tee", "--", f"{folder}/matrices.json", input=json.dumps({"left": left, "right": right}))
+            ran = run(slurm, evidence, at, mpi_image, f"{folder}/matmul.py", f"{folder}/matrices.json")
+        right_rows(ran, left, right)
+        return ran
 
-def run(slurm: Slurm, evidence: Evidence, name: str, shape: Shape, *program: str) -> Ran:
-    """Run a program of several ranks on the nodes themselves, with more ranks than CPUs if too few nodes have them."""
-    cpus = {node: record.cpus for node, record in slurm.nodes().items() if record.usable}
-    over = sum(count >= shape.per_node for count in cpus.values()) < shape.nodes
-    told = ", ".join(f"{node} has {count}" for node, count in cpus.items())
-    evidence.attach("CPUs", f"{'overcommitted' if over else 'one for each rank'}: {shape} ranks; {told}")
-    argv = ("python3", *program)
-    return launch(slurm, evidence, name, shape, argv, mpi="pmix", mem=MEMORY, overcommit=over)
+    ran = on_nodes(slurm, evidence, everyone(slurm), 2, matmul)
+    measure("mpi.matmul", ran.seconds, "s", samples=len(ran.told))

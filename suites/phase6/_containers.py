@@ -56,10 +56,13 @@ def _plain(result: Result) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", result.stderr)
 
 
-def culprit(result: Result) -> str:
-    """The node whose task failed, by srun's own word (24.11.5): ``srun: error: node02: task 1: Exited with …``."""
+def culprit(result: Result, otherwise: str = "") -> str:
+    """The node whose task failed, by srun's own word (24.11.5): ``srun: error: node02: task 1: Exited with …``.
+
+    Where it names none: ``otherwise``, or who ran srun.
+    """
     found = re.search(r"^srun: error: (\S+): tasks? \d", _plain(result), re.MULTILINE)
-    return found[1] if found else result.node
+    return found[1] if found else otherwise or result.node
 
 
 def status(result: Result) -> int:

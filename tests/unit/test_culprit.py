@@ -144,6 +144,70 @@ def test_two_bad_of_three_are_not_called_the_only_ones() -> None:
     assert (finding.culprits, finding.unparted) == ((NAMES[:3],), True)
 
 
+class Alone:
+    """The same with one name: who is in ``bad`` fails by itself, as often as ``times`` says."""
+
+    def __init__(self, *bad: str, times: int = 99) -> None:
+        self.bad, self.times = bad, times
+        self.asked: list[str] = []
+
+    def __call__(self, group: tuple[str, ...]) -> str:
+        (name,) = group
+        self.asked.append(name)
+        return f"{name} alone: broken" if name in self.bad and self.asked.count(name) <= self.times else ""
+
+
+def apart(probe: Broken, alone: Alone, names: Iterable[str]) -> str:
+    finding = narrow(tuple(names), probe, least=2, alone=alone)
+    return line(finding, FIRST)
+
+
+def test_of_two_who_fails_by_itself_is_named() -> None:
+    alone = Alone("node02")
+    assert apart(Broken(["node02"], least=2), alone, NAMES[:2]) == (
+        "node02: fails wherever it takes part; the other node passes without it (5 re-runs): node02 alone: broken"
+    )
+    assert alone.asked == ["node01", "node02", "node02"], "who is blamed fails twice"
+
+
+def test_of_two_neither_is_named_where_each_passes_by_itself() -> None:
+    for cause in (["node01"], ["node01", "node02"]):
+        assert apart(Broken(cause, least=2), Alone(), NAMES[:2]) == (
+            "node01 + node02: fail together, and each passes by itself: it is the link between them, or an end of it; "
+            f"no other nodes are known to be fine (4 re-runs): 2 of them: broken by {' and '.join(cause)}"
+        )
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_where_each_fails_by_itself_too_none_is_to_blame_more(size: int) -> None:
+    names = NAMES[:size]
+    told = apart(Broken(*([one] for one in names), least=2), Alone(*names), names)
+    assert told.startswith(
+        f"node01 alone: broken (no node is to blame more than others: each of {', '.join(names)} fails; "
+    )
+
+
+def test_who_fails_by_itself_is_not_called_the_only_one_while_others_fail_without_it() -> None:
+    told = apart(Broken(*([one] for one in NAMES[:3]), least=2), Alone("node01"), NAMES[:3])
+    assert told.startswith(
+        "node01 + node02 + node03: fail together, and can't be tried apart: no other nodes are known"
+    )
+
+
+def test_who_fails_by_itself_once_is_suspected_at_most() -> None:
+    told = apart(Broken(["node02"], least=2), Alone("node02", times=1), NAMES[:2])
+    assert told.startswith(
+        "node01 + node02: suspected: node02 failed by itself, and passed when run again: it comes and goes (5 re-runs)"
+    )
+
+
+def test_those_whom_groups_tell_apart_are_not_run_alone() -> None:
+    alone = Alone()
+    assert apart(Broken(["node02"], least=2), alone, NAMES[:4]).startswith("node02: fails wherever it takes part; the ")
+    assert apart(Broken(NAMES[1:3], least=2), alone, NAMES[:4]).startswith("node02 <-> node03: fail together, and neit")
+    assert alone.asked == []
+
+
 def test_what_does_not_happen_again_is_said_to_come_and_go() -> None:
     finding = found(Broken())
     assert (finding.culprits, len(finding.rounds)) == ((), culprit.TRIES)
@@ -259,6 +323,23 @@ def test_a_failure_stays_one_whatever_the_narrowing_finds() -> None:
         AssertionError, match=r"^node01, node02: which node .* comes and goes \(2 re-runs\): 2 nodes: once"
     ):
         Culprit(Evidence()).of(["node01", "node02"], check)
+
+
+def test_a_check_that_takes_two_is_done_by_each_alone_where_they_are_no_more() -> None:
+    def check(names: tuple[str, ...]) -> None:
+        assert "node02" not in names, f"{', '.join(names)}: wrong sum"
+
+    with pytest.raises(AssertionError) as caught:
+        Culprit(Evidence()).of(["node01", "node02"], check, least=2, alone=check)
+    first, *told = str(caught.value).splitlines()
+    assert first == (
+        "node02: fails wherever it takes part; the other node passes without it (5 re-runs): node02: wrong sum"
+    )
+    assert told[2:5] == [
+        "re-run 3: node01: passes",
+        "re-run 4: node02: fails: node02: wrong sum",
+        "re-run 5: node02: fails: node02: wrong sum",
+    ]
 
 
 def test_what_is_no_assertion_is_not_narrowed() -> None:

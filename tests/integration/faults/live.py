@@ -125,6 +125,7 @@ class Live:
             "measure": Measurements(load_limits("local"), evidence),
             "limits": load_limits("local"),
             "monitoring": Monitoring(self.cluster),
+            "mpi_image": "",  # programs of MPI run on the nodes themselves
             "run_id": uuid.uuid4().hex[:8],
             **more,
         }

@@ -216,7 +216,7 @@ FAULTS = [
     pytest.param(
         sees(
             network.test_mesh,
-            r"node01 → node02: none of 20 echo requests was answered, expected all \(2 links fail\)",
+            r"node01 → node02: none of 60 echo requests was answered, expected all \(2 links fail\)",
             unplugged("node01", "node02"),
         ),
         id="a link that is cut",

@@ -23,6 +23,14 @@ RULE = f"rule {{}} pref 100 to {SUBNET}.12 ipproto tcp dport 12000-12999 unreach
 #: Python on one node adds up wrongly.
 WRONG = "/usr/lib/python3/dist-packages/wrong.pth"
 SUM = "import builtins; builtins.sum = lambda these, right=sum: right(these) * 1.000001"
+#: Python on one node does not come to its program.
+STUCK = "import time; time.sleep(600)"
+#: What is said of the one of two nodes that fails by itself, too, and of two of which neither does.
+NODE02 = r"node02: fails wherever it takes part; the other node passes without it \(5 re-runs\): node02: "
+BOTH = (
+    r"node01 \+ node02: fail together, and each passes by itself: it is the link between them, or an end of it; no "
+    r"other nodes are known to be fine \(4 re-runs\): node0[12](, node02)?: "
+)
 
 FAULTS = [
     pytest.param(
@@ -57,7 +65,7 @@ FAULTS = [
                     ports.test_range_is_reachable,
                     r"node01: port 12000 of node02 is not reached: Network is unreachable \(10 of 10 there\); exp",
                 ),
-                (mpi.test_hello, r"\S+: hello as 2×2 ranks ended with "),
+                (mpi.test_hello, f"{BOTH}hello as 2×2 ranks ended with "),
             ],
         ),
         id="the range is closed between two nodes",
@@ -76,11 +84,20 @@ FAULTS = [
         Fault(
             shell("node02", f"echo '{SUM}' >{WRONG}", f"rm -f {WRONG}"),
             [
-                (mpi.test_pi, r"node02: rank 4 of pi summed \S+ over its intervals, expected "),
-                (mpi.test_matrix_product, "node02: rank 2 of matmul: element 32, 0 of the product is "),
+                (mpi.test_pi, NODE02 + r"rank 0 of pi summed \S+ over its intervals, expected "),
+                (mpi.test_matrix_product, NODE02 + r"rank 0 of matmul: element 0, \d+ of the product is "),
             ],
         ),
         id="one node adds up wrongly",
+        marks=pytest.mark.seen_to_fail("SLU-22"),
+    ),
+    pytest.param(
+        sees(
+            mpi.test_hello,
+            NODE02 + "hello as 1×2 ranks ended with -9: srun did not end within 8 s",
+            shell("node02", f"echo '{STUCK}' >{WRONG}", f"rm -f {WRONG}"),
+        ),
+        id="ranks of one node hang",
         marks=pytest.mark.seen_to_fail("SLU-22"),
     ),
     pytest.param(
@@ -107,16 +124,17 @@ def test_an_image_without_mpi_and_pytorch_is_told(live: Live) -> None:
         (
             "mpi",
             containers.test_mpi,
-            "collectives as 2×2 ranks ended with 1: ModuleNotFoundError: No module named 'mpi4py'",
+            "collectives as 1×2 ranks ended with 1: ModuleNotFoundError: No module named 'mpi4py'",
         ),
         (
             "pytorch",
             containers.test_training_over_gloo,
-            "ddp as 2×1 ranks ended with 1: ModuleNotFoundError: No module named ",
+            "ddp as 1×2 ranks ended with 1: ModuleNotFoundError: No module named ",
         ),
     ):
         with shared_file(CATALOG, f"sed -i 's/name: base/name: {name}/' {CATALOG}")(live):
             verdict = live.judge(check)
             assert verdict.kind == "red", verdict
-            assert re.match(rf"node0[12]: {says}", verdict.text), verdict.text
+            nobody = r"\(no node is to blame more than others: each of node01, node02 fails; \d re-runs\)$"
+            assert re.match(rf"node01: {says}.*{nobody}", verdict.first_line), verdict.text
     live.settle()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.limits import load_limits
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
@@ -117,7 +118,14 @@ def nodes_json(**changes: Mapping[str, Any]) -> str:
     return json.dumps(found)
 
 
-def fake_slurm(jobs: Sequence[FakeJob] = (), *, first: Rules = (), compute: Rules = (), nodes: Answers = "") -> Slurm:
+def fake_slurm(
+    jobs: Sequence[FakeJob] = (),
+    *,
+    first: Rules = (),
+    compute: Rules = (),
+    nodes: Answers = "",
+    config: ClusterConfig | None = None,
+) -> Slurm:
     """Slurm on ``configs/local.yaml``; ``first`` are the controller's answers before all others."""
     rules: list[tuple[Matcher, Answers]] = [*first, ("mkdir -p", ""), ("scontrol show node", nodes or nodes_json())]
     for name in {job.name for job in jobs}:
@@ -136,7 +144,7 @@ def fake_slurm(jobs: Sequence[FakeJob] = (), *, first: Rules = (), compute: Rule
         *((quiet, "") for quiet in ("scontrol release", "scancel", "touch", "rm -f")),
         ("date +%s.%N", "1795449000.5\n"),
     ]
-    return Slurm(fake_cluster({"controller": rules, "*": list(compute)}), run="r1")
+    return Slurm(fake_cluster({"controller": rules, "*": list(compute)}, config=config), run="r1")
 
 
 def _accounting(jobs: Sequence[FakeJob], argv: tuple[str, ...]) -> str:
