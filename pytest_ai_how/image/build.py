@@ -34,6 +34,8 @@ from pytest_ai_how.image.versions import check_versions, installed
 from pytest_ai_how.image.wheels import Wheels, find_pip
 from pytest_ai_how.progress import Progress
 
+# The folder of a build that its commands keep their temporary files in.
+_TEMPORARY = "tmp"
 # The image whose Apptainer makes the SIFs.
 NODE = "node"
 # One that downloads and one that unpacks keep two cores busy; more only compete for the disk.
@@ -123,6 +125,7 @@ class Builder:
         began, started = time.time(), time.monotonic()
         subject, root, kind = f"{definition.name} image", place / TREE, definition.spec.kind
         content = recipe(definition, self.origin)
+        sandbox = sandbox.keeping(place / _TEMPORARY)
         if definition.wheels:
             find_pip()
         kernel, modules = self._ground(definition, place, base, sandbox, progress)
@@ -154,6 +157,7 @@ class Builder:
             "seconds": round(time.monotonic() - started, 1),
             **described,
         }
+        shutil.rmtree(place / _TEMPORARY)
         image = self.store.finish(place, manifest)
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
