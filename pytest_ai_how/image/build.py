@@ -73,7 +73,7 @@ class Builder:
 
     def _usable(self, name: str, progress: Progress) -> Image | None:
         try:
-            return self.store.find(name, self.digest(name))
+            return self.store.find(name, self.digest(name), lambda text: progress.say(f"{name} image", text))
         except ImageError as error:
             progress.say(f"{name} image", f"{error.where}: {error.seen}; it is built anew")
             return None
