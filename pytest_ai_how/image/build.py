@@ -19,9 +19,9 @@ from pytest_ai_how.image.apt import Apt
 from pytest_ai_how.image.bootstrap import bootstrap, disk_full
 from pytest_ai_how.image.customize import customize
 from pytest_ai_how.image.definitions import Definition, Source
-from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, make_disk
+from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, for_all, keep_accounts, make_disk
 from pytest_ai_how.image.dkms import BuiltModule, build_modules
-from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, check_disk, check_host, mib
+from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, as_root, check_disk, check_host, mib
 from pytest_ai_how.image.kernel import Kernel, add_kernel, initramfs
 from pytest_ai_how.image.mirror import find_mirror
 from pytest_ai_how.image.origin import elsewhere
@@ -80,9 +80,11 @@ class Builder:
 
     def _build_all(self, names: list[str], definitions: dict[str, Definition], progress: Progress) -> dict[str, Image]:
         bases = {name: base for name in names if (base := _base(definitions[name]))}
+        cluster = any(one.spec.origin for one in definitions.values())
+        cure = as_root(self.store.folder, names, cluster=cluster)
         names = list(dict.fromkeys([*bases.values(), *names]))
         tools = {**TOOLS, **DISK_TOOLS} if any(one.spec.kind == "disk" for one in definitions.values()) else TOOLS
-        check_host(f"building the {names[0]} image", tools=tools)
+        check_host(f"building the {names[0]} image", cure, tools=tools)
         # The bases first: the others need them. Then the largest, because it takes longest.
         order = sorted(names, key=lambda name: (name in bases, -self.source.define(name).spec.disk))
         with Sandbox() as sandbox, ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -217,6 +219,8 @@ class Builder:
         facts = make_disk(definition.name, root, machine / DISK, size, sandbox)
         (machine / INITRD).write_bytes(initramfs(definition.kernel, kernel, root))
         shutil.copyfile(kernel.vmlinuz, machine / KERNEL)
+        keep_accounts(root, machine)
+        for_all(machine)
         for spare in ("root", "apt", "origin"):
             shutil.rmtree(place / spare, ignore_errors=spare == "origin")
         return {**describe(machine), "kernel": kernel.release, "disk": asdict(facts)}
@@ -228,6 +232,7 @@ class Builder:
         node_root = _result(definition, node, progress).path
         progress.say(f"{definition.name} image", "converting to SIF")
         artifact = convert(node_root, place, definition.name, definition.versions.epoch, sandbox)
+        artifact.chmod(0o755)  # as Apptainer leaves it, whatever the umask
         for spare in ("root", "work", "mount"):
             shutil.rmtree(place / spare)
         return artifact

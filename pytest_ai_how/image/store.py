@@ -8,7 +8,7 @@
         node-4f1c0a9b2d7e/manifest.json    the last thing written before the folder got this name (WHOLE may come later)
         node-4f1c0a9b2d7e/root/            kind tree: the root directory
         base-77a1b2c3d4e5/base.sif         kind sif
-        vm-0a9b4f1c2d7e/machine/           kind disk: disk.qcow2, vmlinuz, initrd.cpio
+        vm-0a9b4f1c2d7e/machine/           kind disk: disk.qcow2, vmlinuz, initrd.cpio, etc/{passwd,group,shadow}
 """
 
 from __future__ import annotations
@@ -83,13 +83,11 @@ class Store:
         image = load(place)
         if image.name != name or image.digest != digest:
             raise ImageError(str(place), f"holds image {image.name} {image.digest[:_SHORT]}, not what its name says")
-        if _key(image.path) not in image.manifest:
-            if say:
-                say("its manifest knows some of its folders only; reading it all, this once")
-            return _known_whole(image)
-        if _seen(image.path) != image.manifest[_key(image.path)]:
-            raise ImageError(str(place), "was changed after it was built")
-        return image
+        try:
+            return _unchanged(image, say)
+        except PermissionError as error:
+            what = f"can't be looked at whole: {error.filename}: {error.strerror}"
+            raise ImageError(str(place), what, expected=f"root, not uid {os.geteuid()}") from error
 
     def _refuse_foreign(self) -> None:
         """What machines boot as root must not be another account's to change, and its manifest to match."""
@@ -115,8 +113,11 @@ class Store:
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of image ``name``; ``waiting`` is called once if somebody else has it."""
-        for folder in (self.folder.parent, self.folder):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask would let others do
+        self.folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask would let others do
+        with suppress(FileExistsError):
+            self.folder.mkdir()
+            # Whatever the umask forbids: root may build for an account to whom the cache belongs.
+            self.folder.chmod(0o755)
         with (self.folder / f".lock-{name}").open("a") as file:
             if not _try_lock(file.fileno()):
                 waiting()
@@ -155,6 +156,9 @@ class Store:
     def finish(self, place: Path, manifest: Mapping[str, Any]) -> Image:
         """Write the manifest, bring everything to the disk and give the folder its name, in that order."""
         (place / _MANIFEST).write_text(_text(manifest))
+        # Whatever the umask: root builds for accounts that have none of its rights.
+        (place / _MANIFEST).chmod(0o644)
+        place.chmod(0o755)
         # syncfs(2): Python has no call for it. Without it a power cut could leave a named folder of empty files.
         subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
         final = self.place(manifest["name"], manifest["digest"])
@@ -218,6 +222,16 @@ def verify(image: Image) -> None:
             f"content digest {seen['content'][:_SHORT]}, the manifest says {image.manifest['content'][:_SHORT]}",
             cure=f"pytest-ai-how images build {image.name}",
         )
+
+
+def _unchanged(image: Image, say: Callable[[str], None] | None) -> Image:
+    if _key(image.path) not in image.manifest:
+        if say:
+            say("its manifest knows some of its folders only; reading it all, this once")
+        return _known_whole(image)
+    if _seen(image.path) != image.manifest[_key(image.path)]:
+        raise ImageError(str(image.folder), "was changed after it was built")
+    return image
 
 
 def _known_whole(image: Image) -> Image:

@@ -114,14 +114,17 @@ class LibvirtDriver:
         The shared directory, with the registry's images, is complete by then. Raises :class:`ProvisionError` naming
         the machine; what was made so far is in the journal.
         """
-        from pytest_ai_how.drivers.libvirt.build import Build, Images
+        from pytest_ai_how.drivers.libvirt.build import Build, Images, accounts_of
         from pytest_ai_how.drivers.libvirt.warm import go_on
 
         packages = origin(config)
         containers = {name: self._image(name, packages) for name in containers_of(config)}
         kept = self._warm(config) if config.bringup == "restore" else None
         warm = kept if kept and kept.is_kept else None
-        images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers, warm)
+        machine = self._image(disk_image(config), packages)
+        images = Images(
+            machine, accounts_of(machine, lambda: self._image("node", packages), packages), containers, warm
+        )
         machines = _folder(config)
         journal.intend("directory", path=str(machines))
         machines.mkdir(mode=0o700)

@@ -130,6 +130,36 @@ def test_an_image_of_earlier_is_used_where_nothing_can_be_written(
     assert sorted(path.name for path in earlier.folder.iterdir()) == ["manifest.json", "root"]
 
 
+@pytest.mark.parametrize("known", ["image", "earlier"])
+def test_an_image_that_not_all_may_read_is_told_as_such(
+    store: Store, known: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = request.getfixturevalue(known)
+
+    def refuse(root: Path) -> str:
+        raise PermissionError(13, "Permission denied", f"{root}/root")
+
+    monkeypatch.setattr("pytest_ai_how.image.store.fingerprint", refuse)
+    with pytest.raises(ImageError) as caught:
+        store.find("node", DIGEST)
+    assert str(caught.value) == (
+        f"{image.folder}: can't be looked at whole: {image.path}/root: Permission denied\n"
+        f"  expected: root, not uid {os.geteuid()}"
+    )
+
+
+def test_what_root_builds_can_be_found_by_others_whatever_the_umask(store: Store) -> None:
+    former = os.umask(0o077)
+    try:
+        with store.lock("base", lambda: None), store.building("base", DIGEST) as place:
+            (place / "base.sif").write_bytes(b"sif")
+            image = store.finish(place, {"name": "base", "digest": DIGEST, **describe(place / "base.sif")})
+    finally:
+        os.umask(former)
+    modes = [path.stat().st_mode & 0o777 for path in (store.folder, image.folder, image.folder / "manifest.json")]
+    assert modes == [0o755, 0o755, 0o644]
+
+
 @pytest.mark.parametrize("folder", [".", ".."])
 def test_an_image_that_any_account_can_change_is_refused(store: Store, image: Image, folder: str) -> None:
     place = (store.folder / folder).resolve()
