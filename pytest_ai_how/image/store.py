@@ -74,7 +74,8 @@ class Store:
     def find(self, name: str, digest: str, say: Callable[[str], None] | None = None) -> Image | None:
         """The finished image, or None if it was never built. Raises ImageError if it is not what was built.
 
-        One whose manifest tells no fingerprint of the whole is read whole, once; ``say`` is told of that.
+        ``say`` is for who is about to use it: one whose manifest tells no fingerprint of the whole is read whole then,
+        once, and ``say`` is told of that. Who only looks whether it is there does not wait for that.
         """
         place = self.place(name, digest)
         if not place.exists():
@@ -226,8 +227,9 @@ def verify(image: Image) -> None:
 
 def _unchanged(image: Image, say: Callable[[str], None] | None) -> Image:
     if _key(image.path) not in image.manifest:
-        if say:
-            say("its manifest knows some of its folders only; reading it all, this once")
+        if say is None:
+            return image
+        say("its manifest knows some of its folders only; reading it all, this once")
         return _known_whole(image)
     if _seen(image.path) != image.manifest[_key(image.path)]:
         raise ImageError(str(image.folder), "was changed after it was built")

@@ -108,11 +108,20 @@ def test_an_image_of_earlier_is_read_once_and_known_from_then_on(store: Store, i
         store.find("node", DIGEST, said.append)
 
 
+def test_who_only_looks_for_an_image_of_earlier_does_not_read_it(
+    store: Store, earlier: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (earlier.folder / "manifest.json").read_bytes()
+    monkeypatch.setattr("pytest_ai_how.image.store.describe", lambda _: pytest.fail("it was read"))
+    assert store.find("node", DIGEST) is not None
+    assert (earlier.folder / "manifest.json").read_bytes() == before
+
+
 def test_an_image_of_earlier_that_was_changed_is_not_taken(store: Store, earlier: Image) -> None:
     (earlier.folder / LIBRARY).write_bytes(b"EVL")
     before = (earlier.folder / "manifest.json").read_bytes()
     with pytest.raises(ImageError, match="content digest"):
-        store.find("node", DIGEST)
+        store.find("node", DIGEST, [].append)
     assert (earlier.folder / "manifest.json").read_bytes() == before
 
 
@@ -123,7 +132,7 @@ def test_an_image_of_earlier_is_used_where_nothing_can_be_written(
         raise PermissionError(13, "Permission denied", str(target))
 
     monkeypatch.setattr(Path, "replace", refuse)
-    found = store.find("node", DIGEST)
+    found = store.find("node", DIGEST, [].append)
     assert found is not None
     assert "whole" in found.manifest
     assert "whole" not in json.loads((earlier.folder / "manifest.json").read_text())
@@ -141,7 +150,7 @@ def test_an_image_that_not_all_may_read_is_told_as_such(
 
     monkeypatch.setattr("pytest_ai_how.image.store.fingerprint", refuse)
     with pytest.raises(ImageError) as caught:
-        store.find("node", DIGEST)
+        store.find("node", DIGEST, [].append)
     assert str(caught.value) == (
         f"{image.folder}: can't be looked at whole: {image.path}/root: Permission denied\n"
         f"  expected: root, not uid {os.geteuid()}"
