@@ -37,12 +37,29 @@ class Tree:
 
     def open_group(self, pid: int, comm: str, group: str) -> None:
         """Let a process have an IOMMU group open."""
+        self.open_files(pid, comm, "/dev/vfio/vfio", f"/dev/vfio/{group}")
+
+    def open_files(self, pid: int, comm: str, *files: str) -> None:
+        """Let a process have files open."""
         descriptors = self.proc / str(pid) / "fd"
         descriptors.mkdir(parents=True)
         (self.proc / str(pid) / "comm").write_text(f"{comm}\n")
         (descriptors / "0").symlink_to("/dev/null")
-        (descriptors / "31").symlink_to("/dev/vfio/vfio")
-        (descriptors / "32").symlink_to(f"/dev/vfio/{group}")
+        for number, file in enumerate(files, 31):
+            (descriptors / str(number)).symlink_to(file)
+
+    def device_file(self, address: str, folder: str, name: str) -> None:
+        """Let a driver have made a file for a function: ``drm`` of ``card1``, ``vfio-dev`` of ``vfio0``."""
+        (self.sysfs / "bus/pci/devices" / address / folder / name).mkdir(parents=True)
+
+    def nvidia(self, address: str, minor: int) -> None:
+        """Let NVIDIA's driver have the card, as it tells in /proc (its README, chapter on /proc; version 535)."""
+        folder = self.proc / "driver/nvidia/gpus" / address
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(
+            f"Model: \t\t NVIDIA GeForce RTX 3060\nIRQ:   \t\t 121\nBus Type: \t PCIe\nDMA Size: \t 47 bits\n"
+            f"Bus Location: \t {address}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n"
+        )
 
 
 def build(folder: Path, capture: str) -> Tree:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from pytest_ai_how.config.storage import PackageSource
     from pytest_ai_how.image.build import Builder
 
-__all__ = ["Image", "clean_stale_builds", "ensure_image", "ensure_images", "image_digest", "stale_builds", "verify"]
+__all__ = [
+    "Image",
+    "clean_stale_builds",
+    "ensure_image",
+    "ensure_images",
+    "find_image",
+    "image_digest",
+    "stale_builds",
+    "verify",
+]
 
 
 def ensure_image(name: str, progress: Progress, origin: PackageSource | None = None) -> Image:
@@ -30,6 +39,11 @@ def ensure_image(name: str, progress: Progress, origin: PackageSource | None = N
 def ensure_images(names: Iterable[str], progress: Progress, origin: PackageSource | None = None) -> dict[str, Image]:
     """As :func:`ensure_image`, several at once, in the order of ``names``."""
     return _builder(origin).ensure(names, progress)
+
+
+def find_image(name: str) -> Image | None:
+    """The image ``name`` if it is there; builds nothing. Raises ImageError when it is not what was built."""
+    return Store().find(name, image_digest(name))
 
 
 def image_digest(name: str, origin: PackageSource | None = None) -> str:

@@ -19,9 +19,9 @@ from pytest_ai_how.image.apt import Apt
 from pytest_ai_how.image.bootstrap import bootstrap, disk_full
 from pytest_ai_how.image.customize import customize
 from pytest_ai_how.image.definitions import Definition, Source
-from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, make_disk
+from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, for_all, keep_accounts, make_disk
 from pytest_ai_how.image.dkms import BuiltModule, build_modules
-from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, check_disk, check_host, mib
+from pytest_ai_how.image.host import DISK_TOOLS, TOOLS, as_root, check_disk, check_host, mib
 from pytest_ai_how.image.kernel import Kernel, add_kernel, initramfs
 from pytest_ai_how.image.mirror import find_mirror
 from pytest_ai_how.image.origin import elsewhere
@@ -34,6 +34,8 @@ from pytest_ai_how.image.versions import check_versions, installed
 from pytest_ai_how.image.wheels import Wheels, find_pip
 from pytest_ai_how.progress import Progress
 
+# The folder of a build that its commands keep their temporary files in.
+_TEMPORARY = "tmp"
 # The image whose Apptainer makes the SIFs.
 NODE = "node"
 # One that downloads and one that unpacks keep two cores busy; more only compete for the disk.
@@ -71,16 +73,18 @@ class Builder:
 
     def _usable(self, name: str, progress: Progress) -> Image | None:
         try:
-            return self.store.find(name, self.digest(name))
+            return self.store.find(name, self.digest(name), lambda text: progress.say(f"{name} image", text))
         except ImageError as error:
             progress.say(f"{name} image", f"{error.where}: {error.seen}; it is built anew")
             return None
 
     def _build_all(self, names: list[str], definitions: dict[str, Definition], progress: Progress) -> dict[str, Image]:
         bases = {name: base for name in names if (base := _base(definitions[name]))}
+        cluster = any(one.spec.origin for one in definitions.values())
+        cure = as_root(self.store.folder, names, cluster=cluster)
         names = list(dict.fromkeys([*bases.values(), *names]))
         tools = {**TOOLS, **DISK_TOOLS} if any(one.spec.kind == "disk" for one in definitions.values()) else TOOLS
-        check_host(f"building the {names[0]} image", tools=tools)
+        check_host(f"building the {names[0]} image", cure, tools=tools)
         # The bases first: the others need them. Then the largest, because it takes longest.
         order = sorted(names, key=lambda name: (name in bases, -self.source.define(name).spec.disk))
         with Sandbox() as sandbox, ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -123,6 +127,7 @@ class Builder:
         began, started = time.time(), time.monotonic()
         subject, root, kind = f"{definition.name} image", place / TREE, definition.spec.kind
         content = recipe(definition, self.origin)
+        sandbox = sandbox.keeping(place / _TEMPORARY)
         if definition.wheels:
             find_pip()
         kernel, modules = self._ground(definition, place, base, sandbox, progress)
@@ -154,6 +159,7 @@ class Builder:
             "seconds": round(time.monotonic() - started, 1),
             **described,
         }
+        shutil.rmtree(place / _TEMPORARY)
         image = self.store.finish(place, manifest)
         progress.say(subject, f"built in {manifest['seconds']} s, {mib(manifest['bytes'])}")
         return image
@@ -213,6 +219,8 @@ class Builder:
         facts = make_disk(definition.name, root, machine / DISK, size, sandbox)
         (machine / INITRD).write_bytes(initramfs(definition.kernel, kernel, root))
         shutil.copyfile(kernel.vmlinuz, machine / KERNEL)
+        keep_accounts(root, machine)
+        for_all(machine)
         for spare in ("root", "apt", "origin"):
             shutil.rmtree(place / spare, ignore_errors=spare == "origin")
         return {**describe(machine), "kernel": kernel.release, "disk": asdict(facts)}
@@ -224,6 +232,7 @@ class Builder:
         node_root = _result(definition, node, progress).path
         progress.say(f"{definition.name} image", "converting to SIF")
         artifact = convert(node_root, place, definition.name, definition.versions.epoch, sandbox)
+        artifact.chmod(0o755)  # as Apptainer leaves it, whatever the umask
         for spare in ("root", "work", "mount"):
             shutil.rmtree(place / spare)
         return artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pytest_ai_how.image.sandbox import Sandbox
 
 # The files of an image of kind disk.
 DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.cpio"
+# What tells its accounts, below the same path in that folder as in the tree.
+ACCOUNTS = ("etc/passwd", "etc/group", "etc/shadow")
 # What a virtual machine's short life writes fits many times; each MiB more is written again for every image.
 _JOURNAL_MIB = 32
 _FULL = ("No space left on device", "Disk quota exceeded", "Could not allocate block")
@@ -57,6 +60,22 @@ def make_disk(name: str, root: Path, disk: Path, size: int, sandbox: Sandbox) ->
         raise ImageError(str(disk), f"qemu-img finds {facts}", expected=f"a qcow2 image of {size} GiB without damage")
     disk.chmod(0o444)
     return facts
+
+
+def keep_accounts(root: Path, machine: Path) -> None:
+    """Put the accounts of ``root`` beside its disk: whoever makes machines adds one, and need not be root.
+
+    Accounts of images have no passwords, and the disk has the same files.
+    """
+    for name in ACCOUNTS:
+        (machine / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(root / name, machine / name)
+
+
+def for_all(machine: Path) -> None:
+    """Let every account read what machines start from, whatever the umask of who built it; nobody changes it."""
+    for path in (machine, *machine.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o444)
 
 
 def disk_facts(disk: Path, sandbox: Sandbox) -> DiskFacts:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from pytest_ai_how.errors import HostError
+from pytest_ai_how.image.mirror import VARIABLE
+from pytest_ai_how.shell import quote
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # command: the Debian package that has it
@@ -21,14 +24,17 @@ DISK_TOOLS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def check_host(step: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] = TOOLS) -> None:
-    """Refuse to begin ``step`` (``building the node image``) where it cannot end. Raises HostError."""
+def check_host(step: str, cure: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] = TOOLS) -> None:
+    """Refuse to begin ``step`` (``building the node image``) where it cannot end; ``cure`` does it as root.
+
+    Raises HostError.
+    """
     if os.geteuid() != 0:
         raise HostError(
             "localhost",
             f"{step} needs root; this is uid {os.geteuid()}",
             expected="root, to make device files and owners inside the image",
-            cure="run `pytest-ai-how images build` as root",
+            cure=cure,
         )
     lacking = {package for command, package in tools.items() if shutil.which(command) is None}
     missing = [command for command in tools if shutil.which(command) is None]
@@ -44,6 +50,20 @@ def check_host(step: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] =
             f"{step} needs Debian's archive keys, which are not installed",
             cure="apt-get install debian-archive-keyring",
         )
+
+
+def as_root(store: Path, names: Iterable[str], *, cluster: bool) -> str:
+    """The command by which root builds images ``names`` into ``store``, whosever cache that is in.
+
+    ``cluster`` says that only the cluster's YAML tells where their packages come from. root's own cache is another,
+    its PATH too, and sudo passes no variables on. The cache itself stays its owner's, who keeps other things there.
+    """
+    cache = store.parent
+    make = "" if cache.is_dir() else f"{quote(['mkdir', '-p', str(cache)])} && "
+    mirror = os.environ.get(VARIABLE, "")
+    env = [f"XDG_CACHE_HOME={cache.parent}", *([f"{VARIABLE}={mirror}"] if mirror else [])]
+    build = [sys.executable, "-m", "pytest_ai_how", "images", "build", *names]
+    return make + quote(["sudo", "env", *env, *build]) + (" --cluster CONFIG" if cluster else "")
 
 
 def check_disk(folder: Path, needed: int, step: str) -> None:

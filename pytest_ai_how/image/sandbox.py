@@ -2,11 +2,13 @@
 
 Each command gets its own mount and PID namespace (unshare(1)) and is told by the kernel to die with us
 (``PR_SET_PDEATHSIG``). When the namespace's first process dies, the kernel kills all others in it, and with the last
-one the mounts vanish; so that ``kill -9`` of everything of ours undoes a half-built root's mounts too.
+one the mounts vanish; so that ``kill -9`` of everything of ours undoes a half-built root's mounts too. Their temporary
+files go where :meth:`Sandbox.keeping` says: who is killed removes none of them.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -30,7 +32,9 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
 }
 # How a machine with a proxy reaches its mirror.
-_PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "TMPDIR")
+_PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
+# A folder of this machine: what runs in a root has the root's own /tmp.
+_TEMPORARY = "TMPDIR"
 
 
 class Sandbox:
@@ -39,7 +43,8 @@ class Sandbox:
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
-        self._killed = False
+        self._killed = threading.Event()
+        self._temporary = os.environ.get(_TEMPORARY, "")
 
     def __enter__(self) -> Self:
         return self
@@ -50,9 +55,20 @@ class Sandbox:
     def kill(self) -> None:
         """End everything that runs, at once, and refuse to begin anything else."""
         with self._lock:
-            self._killed = True
+            self._killed.set()
             for process in self._running:
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def keeping(self, folder: Path) -> Sandbox:
+        """The same sandbox, whose commands keep their temporary files in ``folder``, which is made.
+
+        It is root's alone, as is whatever uses it: mmdebstrap in its mode ``root`` and apt without a user of its own.
+        What mmdebstrap leaves to the account ``_apt``, it puts into the new root's ``/tmp``.
+        """
+        folder.mkdir(mode=0o700)
+        one = copy.copy(self)
+        one._temporary = str(folder)
+        return one
 
     def run(
         self,
@@ -73,7 +89,7 @@ class Sandbox:
         inside = ("chroot", str(root)) if root else ()
         proc = f"--mount-proc={root}/proc" if root else "--mount-proc"
         full = (*_ISOLATE, proc, "--propagation", "private", "--", *inside, *argv)
-        process = self._start(full, {**_ENVIRONMENT, **self._passed_on(), **(env or {})})
+        process = self._start(full, {**_ENVIRONMENT, **self._passed_on(root is None), **(env or {})})
         said: deque[str] = deque(maxlen=keep)
         try:
             # Steps say little before they have read all of their input, so the two pipes cannot block each other.
@@ -88,7 +104,7 @@ class Sandbox:
             status = process.wait()
         finally:
             self._end(process)
-        if self._killed:
+        if self._killed.is_set():
             raise ImageError("localhost", f"interrupted while running {argv[0]}")
         result = Result(tuple(argv), status, "\n".join(said))
         if status != 0:
@@ -97,7 +113,7 @@ class Sandbox:
 
     def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
         with self._lock:
-            if self._killed:
+            if self._killed.is_set():
                 raise ImageError("localhost", "interrupted")
             process = subprocess.Popen(
                 argv,
@@ -121,6 +137,6 @@ class Sandbox:
             if process.stdout:
                 process.stdout.close()
 
-    @staticmethod
-    def _passed_on() -> dict[str, str]:
-        return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    def _passed_on(self, outside: bool) -> dict[str, str]:
+        temporary = {_TEMPORARY: self._temporary} if outside and self._temporary else {}
+        return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | temporary

@@ -22,7 +22,7 @@ mount --bind /sys "$2/sys"
 mount -t tmpfs tmpfs "$2/tmp"
 mount -t tmpfs tmpfs "$2/root"
 mount --bind "$3" "$2/mnt"
-exec chroot "$2" env APPTAINER_TMPDIR=/mnt/work HOME=/root \\
+exec chroot "$2" env --unset=TMPDIR APPTAINER_TMPDIR=/mnt/work HOME=/root \\
     apptainer build --mksquashfs-args "-comp zstd -Xcompression-level 3 -mkfs-time $5" "/mnt/$4" /mnt/root
 """
 

@@ -5,10 +5,10 @@
     images/
         .lock-node                         held (flock) by whoever builds the image of that name
         .building-node-4f1c…-x8k2/         a build; its lock is free: a leftover, removed
-        node-4f1c0a9b2d7e/manifest.json    the last thing written before the folder got this name
+        node-4f1c0a9b2d7e/manifest.json    the last thing written before the folder got this name (WHOLE may come later)
         node-4f1c0a9b2d7e/root/            kind tree: the root directory
         base-77a1b2c3d4e5/base.sif         kind sif
-        vm-0a9b4f1c2d7e/machine/           kind disk: disk.qcow2, vmlinuz, initrd.cpio
+        vm-0a9b4f1c2d7e/machine/           kind disk: disk.qcow2, vmlinuz, initrd.cpio, etc/{passwd,group,shadow}
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,10 @@ _LONGEST_BUILD = 3600.0
 _SHORT = 12
 # What an image's folder holds: a root directory, or the files that a virtual machine starts from.
 TREE, MACHINE = "root", "machine"
+_MANIFEST = "manifest.json"
+# What a manifest tells an image's fingerprint as: of a tree, and of files. Earlier ones told one of some folders of a
+# tree, as that of files is told; that is left there for whoever understands no other.
+WHOLE, OF_FILES = "whole", "fingerprint"
 _BUILDING = re.compile(r"\.building-(?P<name>.+)-[0-9a-f]{12}-\w+")
 
 
@@ -67,8 +71,12 @@ class Store:
         """The folder of the finished image."""
         return self.folder / f"{name}-{digest[:_SHORT]}"
 
-    def find(self, name: str, digest: str) -> Image | None:
-        """The finished image, or None if it was never built. Raises ImageError if it is not what was built."""
+    def find(self, name: str, digest: str, say: Callable[[str], None] | None = None) -> Image | None:
+        """The finished image, or None if it was never built. Raises ImageError if it is not what was built.
+
+        ``say`` is for who is about to use it: one whose manifest tells no fingerprint of the whole is read whole then,
+        once, and ``say`` is told of that. Who only looks whether it is there does not wait for that.
+        """
         place = self.place(name, digest)
         if not place.exists():
             return None
@@ -76,9 +84,11 @@ class Store:
         image = load(place)
         if image.name != name or image.digest != digest:
             raise ImageError(str(place), f"holds image {image.name} {image.digest[:_SHORT]}, not what its name says")
-        if _seen(image.path) != image.manifest["fingerprint"]:
-            raise ImageError(str(place), "was changed after it was built")
-        return image
+        try:
+            return _unchanged(image, say)
+        except PermissionError as error:
+            what = f"can't be looked at whole: {error.filename}: {error.strerror}"
+            raise ImageError(str(place), what, expected=f"root, not uid {os.geteuid()}") from error
 
     def _refuse_foreign(self) -> None:
         """What machines boot as root must not be another account's to change, and its manifest to match."""
@@ -104,8 +114,11 @@ class Store:
     @contextmanager
     def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of image ``name``; ``waiting`` is called once if somebody else has it."""
-        for folder in (self.folder.parent, self.folder):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask would let others do
+        self.folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask would let others do
+        with suppress(FileExistsError):
+            self.folder.mkdir()
+            # Whatever the umask forbids: root may build for an account to whom the cache belongs.
+            self.folder.chmod(0o755)
         with (self.folder / f".lock-{name}").open("a") as file:
             if not _try_lock(file.fileno()):
                 waiting()
@@ -143,9 +156,10 @@ class Store:
 
     def finish(self, place: Path, manifest: Mapping[str, Any]) -> Image:
         """Write the manifest, bring everything to the disk and give the folder its name, in that order."""
-        with (place / "manifest.json").open("w") as file:
-            json.dump(manifest, file, indent=1, sort_keys=True)
-            file.write("\n")
+        (place / _MANIFEST).write_text(_text(manifest))
+        # Whatever the umask: root builds for accounts that have none of its rights.
+        (place / _MANIFEST).chmod(0o644)
+        place.chmod(0o755)
         # syncfs(2): Python has no call for it. Without it a power cut could leave a named folder of empty files.
         subprocess.run(["sync", "--file-system", str(place)], check=True, stdin=subprocess.DEVNULL)
         final = self.place(manifest["name"], manifest["digest"])
@@ -183,13 +197,13 @@ class Store:
 
 def load(place: Path) -> Image:
     """Read the image in ``place``. Raises ImageError if its manifest is missing or no manifest."""
-    file = place / "manifest.json"
+    file = place / _MANIFEST
     try:
         manifest = json.loads(file.read_text())
         image = Image(manifest["name"], manifest["digest"], place / manifest["artifact"], MappingProxyType(manifest))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError(str(file), f"cannot be read as an image's manifest: {error}") from error
-    if not image.path.exists() or "fingerprint" not in manifest or "content" not in manifest:
+    if not image.path.exists() or not {WHOLE, OF_FILES} & manifest.keys() or "content" not in manifest:
         raise ImageError(str(place), f"is incomplete: {image.path.name} or part of its manifest is missing")
     return image
 
@@ -197,7 +211,7 @@ def load(place: Path) -> Image:
 def describe(artifact: Path) -> dict[str, Any]:
     """The entries of a manifest that tell what was built: size in bytes, content digest, fingerprint."""
     content, size = content_digest(artifact) if artifact.is_dir() else file_digest(artifact)
-    return {"artifact": artifact.name, "bytes": size, "content": content, "fingerprint": _seen(artifact)}
+    return {"artifact": artifact.name, "bytes": size, "content": content, _key(artifact): _seen(artifact)}
 
 
 def verify(image: Image) -> None:
@@ -209,6 +223,33 @@ def verify(image: Image) -> None:
             f"content digest {seen['content'][:_SHORT]}, the manifest says {image.manifest['content'][:_SHORT]}",
             cure=f"pytest-ai-how images build {image.name}",
         )
+
+
+def _unchanged(image: Image, say: Callable[[str], None] | None) -> Image:
+    if _key(image.path) not in image.manifest:
+        if say is None:
+            return image
+        say("its manifest knows some of its folders only; reading it all, this once")
+        return _known_whole(image)
+    if _seen(image.path) != image.manifest[_key(image.path)]:
+        raise ImageError(str(image.folder), "was changed after it was built")
+    return image
+
+
+def _known_whole(image: Image) -> Image:
+    """Compare a tree with its manifest and add the fingerprint of the whole, where it may be written."""
+    # Taken first: what is changed while it is read is noticed the next time.
+    known = {**image.manifest, WHOLE: _seen(image.path)}
+    verify(image)
+    new = image.folder / f".manifest-{os.getpid()}"
+    try:
+        new.write_text(_text(known))
+        shutil.copymode(image.folder / _MANIFEST, new)
+        new.replace(image.folder / _MANIFEST)
+    except OSError:
+        with suppress(OSError):  # where nothing can be written, nothing is there
+            new.unlink()
+    return Image(image.name, image.digest, image.path, MappingProxyType(known))
 
 
 def discard(place: Path) -> None:
@@ -256,6 +297,14 @@ def _seen(artifact: Path) -> str:
     if artifact.name == MACHINE:
         return files_fingerprint(artifact)
     return fingerprint(artifact) if artifact.is_dir() else file_fingerprint(artifact)
+
+
+def _text(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+
+
+def _key(artifact: Path) -> str:
+    return WHOLE if artifact.name == TREE else OF_FILES
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -46,7 +46,7 @@ def as_data(host: Host, functions: Iterable[Function]) -> dict[str, Any]:
                 "iommu_group": int(one.group) if one.group else None,
                 "console": one.console or None,
                 "bridge": one.is_bridge,
-                "held_by": host.holders.get(one.group),
+                "held_by": host.in_use_by(one) or None,
             }
             for one in functions
         ],
@@ -94,7 +94,7 @@ def _row(host: Host, one: Function) -> tuple[str, ...]:
         one.console,
         "bridge: not given to machines" if one.is_bridge else "",
         f"only for {one.override}" if one.override and one.override != one.driver else "",
-        f"held by {holder}" if (holder := host.holders.get(one.group)) else "",
+        f"held by {users}" if (users := host.in_use_by(one)) else "",
     ]
     note = ", ".join(note for note in notes if note)
     return one.address, one.ids, one.what, one.driver or "-", one.group or "-", note

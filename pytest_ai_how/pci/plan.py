@@ -202,15 +202,16 @@ def _bindable(device: PciDevice, function: Function, host: Host) -> Iterator[_Wr
 
 
 def _in_use(cluster: str, machine: str, function: Function, host: Host, held: dict[str, Claim]) -> _Wrong | None:
-    """Whether another machine has it: one of ours by its claim, any other by the IOMMU group that it has open."""
+    """Whether another has it: a machine of ours by its claim; any other, or a program, by the files it has open."""
     claim = held.get(function.address)
     if claim and (claim.cluster, claim.machine) == (cluster, machine):
         return None
     if claim:
         return f"{function.address} is in use by {claim}", "a device that no running machine holds", claim.cure
-    if holder := host.holders.get(function.group):
-        cure = "end that process, or give this machine another device"
-        return f"{function.address} is in use by {holder}", "a device that no process holds", cure
+    if users := host.used_by(function):
+        which = "that process" if len(users) == 1 else "these processes"
+        cure = f"end {which}, or give this machine another device"
+        return f"{function.address} is in use by {host.in_use_by(function)}", "a device that no process holds", cure
     return None
 
 

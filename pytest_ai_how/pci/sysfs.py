@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pytest_ai_how.pci.users import group_holders, open_files, shown, text_of, users
+
 VFIO = "vfio-pci"
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 # Offset of the header type in the configuration space (PCI Local Bus 3.0, 6.1); bit 7 says "has several functions".
@@ -104,17 +106,27 @@ class Host:
     """The PCI functions of one machine, by address, and what the kernel can do with them.
 
     ``vfio`` says whether the driver vfio-pci is loaded, can be loaded, or is absent; ``holders`` names the process
-    that has an IOMMU group open, by group.
+    that has an IOMMU group open, by group, ``users`` those that have a function's own files open, by address.
     """
 
     functions: Mapping[str, Function]
     iommu: bool
     vfio: Literal["loaded", "loadable", "absent"]
     holders: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def group(self, number: str) -> tuple[Function, ...]:
         """The functions of an IOMMU group, by address; none for the empty number."""
         return tuple(one for one in self.functions.values() if number and one.group == number)
+
+    def used_by(self, function: Function) -> tuple[str, ...]:
+        """The processes that have the function or its group open, in words."""
+        holder = self.holders.get(function.group)
+        return tuple(dict.fromkeys((*([holder] if holder else ()), *self.users.get(function.address, ()))))
+
+    def in_use_by(self, function: Function) -> str:
+        """The same as one text, a few by name; empty when nobody has it open."""
+        return shown(self.used_by(function))
 
 
 def read_host(sysfs: Path = Path("/sys"), *, proc: Path = Path("/proc"), modules: Path | None = None) -> Host:
@@ -126,12 +138,14 @@ def read_host(sysfs: Path = Path("/sys"), *, proc: Path = Path("/proc"), modules
     kernel = modules or Path("/lib/modules") / os.uname().release
     functions = {one.address: one for one in _functions(sysfs)}
     groups = sysfs / "kernel" / "iommu_groups"
+    files = open_files(proc)
     loaded = (sysfs / "bus" / "pci" / "drivers" / VFIO).is_dir()
     return Host(
         functions,
         iommu=groups.is_dir() and any(groups.iterdir()),
         vfio="loaded" if loaded else "loadable" if _has_module(kernel, VFIO) else "absent",
-        holders=dict(_holders(proc)),
+        holders=group_holders(files),
+        users=users(files, functions, sysfs, proc),
     )
 
 
@@ -143,10 +157,10 @@ def _functions(sysfs: Path) -> Iterator[Function]:
 
 
 def _function(path: Path) -> Function | None:
-    vendor, device, code = (_text(path / name).removeprefix("0x") for name in ("vendor", "device", "class"))
+    vendor, device, code = (text_of(path / name).removeprefix("0x") for name in ("vendor", "device", "class"))
     if not (vendor and device and code):
         return None
-    override = _text(path / "driver_override")
+    override = text_of(path / "driver_override")
     graphics = path / "graphics"
     frame_buffer = graphics.is_dir() and any(graphics.iterdir())
     return Function(
@@ -157,16 +171,9 @@ def _function(path: Path) -> Function | None:
         driver=_link(path / "driver"),
         override="" if override == "(null)" else override,
         group=_link(path / "iommu_group"),
-        console="boot VGA" if _text(path / "boot_vga") == "1" else "frame buffer" if frame_buffer else "",
+        console="boot VGA" if text_of(path / "boot_vga") == "1" else "frame buffer" if frame_buffer else "",
         endpoint=_header_type(path / "config") == 0,
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _link(path: Path) -> str:
@@ -193,28 +200,5 @@ def _has_module(folder: Path, name: str) -> bool:
 
     kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/pci/vfio-pci-core.ko.xz …
     """
-    lists = _text(folder / "modules.dep") + "\n" + _text(folder / "modules.builtin")
+    lists = text_of(folder / "modules.dep") + "\n" + text_of(folder / "modules.builtin")
     return re.search(rf"/{re.escape(name)}\.ko(\.\w+)?(:|$)", lists, re.MULTILINE) is not None
-
-
-def _holders(proc: Path) -> Iterator[tuple[str, str]]:
-    """Who has ``/dev/vfio/<group>`` open, in words; the kernel lets one process have a group at a time."""
-    for process in proc.glob("[0-9]*"):
-        for descriptor in _listed(process / "fd"):
-            target = Path(_target(descriptor))
-            if target.parent == Path("/dev/vfio") and target.name.isdecimal():
-                yield target.name, f"{_text(process / 'comm') or 'process'} (pid {process.name})"
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # another account's process, or one that has just ended
-        return []
-
-
-def _target(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""

@@ -6,7 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,12 +22,12 @@ from pytest_ai_how.lease.files import remove_tree
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.lease.shelf import DiskShelf
-from pytest_ai_how.progress import Silent
+from pytest_ai_how.progress import Progress, Silent
 from pytest_ai_how.report.model import RunReport, RunVerdict
 from pytest_ai_how.report.terminal import Style, summary
 from pytest_ai_how.report.words import first_line
 from pytest_ai_how.skin.absent import AbsentDriver
-from pytest_ai_how.skin.crew import Crew, Orders
+from pytest_ai_how.skin.crew import Crew, Orders, ToPerson
 from pytest_ai_how.skin.keys import ADDED, CREW, DISTRIBUTION, ORDERED
 from pytest_ai_how.skin.ledger import DURATIONS, Ledger
 from pytest_ai_how.skin.own import looked_absent
@@ -69,13 +69,19 @@ class Controller:
             raise
 
     def _start(self) -> None:
-        driver, wanted = self._choose()
-        self._orders = self._decide(driver)
         if self._settings.plan:
+            driver, _ = self._choose(Silent())
+            self._orders = self._decide(driver)
             return
-        lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
-        # Known at once, so that whatever happens next, it is given back.
-        self._crew = Crew(self._pytest_config, self._orders, lease, driver)
+        with ExitStack() as given_up:
+            # To know what KVM does here, an image may be built.
+            progress = given_up.enter_context(closing(ToPerson()))
+            driver, wanted = self._choose(progress)
+            self._orders = self._decide(driver)
+            lease = Lease.acquire(self._config.name, self._orders.run_id, wanted)
+            # Known at once, so that whatever happens next, it is given back.
+            self._crew = Crew(self._pytest_config, self._orders, lease, driver, progress)
+            given_up.pop_all()
         if lease.spoilt:
             self._crew.progress.say(self._config.name, left_faulty(lease.spoilt, ours=self._config.is_ours))
         DiskShelf(lease.state).clear()  # of a run that was killed
@@ -86,7 +92,7 @@ class Controller:
         self._pytest_config.stash[CREW] = self._crew
         self._former_handler = signal.signal(signal.SIGTERM, _interrupt)
 
-    def _choose(self) -> tuple[Driver, Claim]:
+    def _choose(self, progress: Progress) -> tuple[Driver, Claim]:
         """The driver, and what it would make; one that can't be had here is no driver, which some runs can do without.
 
         A plan asks for no fingerprint: images that are not there are part of what it says.
@@ -94,7 +100,7 @@ class Controller:
         config = self._config
         driver: Driver | None = None
         try:
-            driver = self._pytest_config.hook.pytest_ai_how_driver(config=config, progress=Silent())
+            driver = self._pytest_config.hook.pytest_ai_how_driver(config=config, progress=progress)
             assert driver is not None  # our own implementation of the hook returns one or raises
             self._facts = driver.facts()
             wanted = Claim() if self._settings.plan else claim(config, driver)

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import Driver, Power
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.lease import Lease
-from pytest_ai_how.progress import PlainLines, Progress
+from pytest_ai_how.progress import PlainLines
 from pytest_ai_how.report.redact import Redactor
 from pytest_ai_how.skin.settings import Settings
 
@@ -87,19 +86,41 @@ class Orders:
         return self.absent.get(capability, "")
 
 
+class ToPerson:
+    """Progress on a copy of standard error, until it is closed.
+
+    pytest captures standard error while tests run; a copy made before still reaches the person who waits.
+    """
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(_standard_error()), "w")
+        self._lines = PlainLines(self._stream)
+
+    def say(self, subject: str, text: str) -> None:
+        """One line at once."""
+        self._lines.say(subject, text)
+
+    def close(self) -> None:
+        """Give the copy back."""
+        self._stream.close()
+
+
 class Crew:
     """One process's part in a run: its orders, its lease, and what it makes of the cluster when a test asks."""
 
     def __init__(
-        self, pytest_config: pytest.Config, orders: Orders, lease: Lease, driver: Driver | None = None
+        self,
+        pytest_config: pytest.Config,
+        orders: Orders,
+        lease: Lease,
+        driver: Driver | None = None,
+        progress: ToPerson | None = None,
     ) -> None:
         self.orders, self.lease = orders, lease
         self.redactor = Redactor()
         self._hook = pytest_config.hook
         self._driver = driver
-        self._stack = ExitStack()
-        # pytest captures standard error while tests run; a copy made before still reaches the person who waits.
-        self.progress: Progress = PlainLines(self._stack.enter_context(os.fdopen(os.dup(_standard_error()), "w")))
+        self.progress = progress or ToPerson()
 
     @property
     def worker(self) -> str:
@@ -139,7 +160,7 @@ class Crew:
 
     def close(self) -> None:
         """End this process's part; the lease stays."""
-        self._stack.close()
+        self.progress.close()
 
 
 def _standard_error() -> int:

@@ -30,15 +30,15 @@ _FIRST_FIGURE = "storage.seq_read.fraction"
 
 
 class OwnAnswers:
-    """Hook implementations that give way to any other."""
+    """Hook implementations that give way to any other. Unless it ``builds``, choosing a driver builds no image."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    def __init__(self, config: pytest.Config, *, builds: bool = True) -> None:
+        self._config, self._builds = config, builds
 
     @pytest.hookimpl(trylast=True)
     def pytest_ai_how_driver(self, config: ClusterConfig, progress: Progress) -> Driver:
         """The driver that the configuration names."""
-        return choose_driver(config, progress)
+        return choose_driver(config, progress, builds=self._builds)
 
     @pytest.hookimpl(trylast=True)
     def pytest_ai_how_bringup(self, config: ClusterConfig, driver: Driver, lease: Lease, progress: Progress) -> Bringup:

@@ -33,14 +33,14 @@ def start(config: pytest.Config, settings: Settings) -> None:
         for one in clusters:
             load_limits(settings.limits or one.limits)
         if len(clusters) > 1 and settings.plan:
-            config.pluginmanager.register(OwnAnswers(config), "ai_how_own")
+            config.pluginmanager.register(OwnAnswers(config, builds=False), "ai_how_own")
             config.pluginmanager.register(PlanOfAll(config, settings.cluster, clusters), "ai_how_plan")
             return
         cluster = load_config(settings.cluster)
     except AiHowError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[CLUSTER] = cluster
-    config.pluginmanager.register(OwnAnswers(config), "ai_how_own")
+    config.pluginmanager.register(OwnAnswers(config, builds=not settings.plan), "ai_how_own")
     config.pluginmanager.register(Controller(config, settings, cluster), "ai_how_controller")
     # xdist's controller neither collects nor runs, so what this registers is idle there.
     config.pluginmanager.register(Runner(config), "ai_how_runner")

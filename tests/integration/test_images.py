@@ -78,9 +78,11 @@ def builder(world: Path, store: Store, mirror: str = "") -> Builder:
     return Builder(Source(world, world / "versions.yaml"), store, mirror)
 
 
-def start(world: Path, store: Store) -> subprocess.Popen[str]:
+def start(world: Path, store: Store, **env: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-c", RUN, str(world), str(store.folder)]
-    return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **env}
+    )
 
 
 def names(store: Store) -> list[str]:
@@ -146,9 +148,11 @@ def test_two_runs_at_once_build_one_image(world: Path, store: Store) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_build_leaves_nothing_that_runs_or_looks_like_an_image(
-    world: Path, store: Store, number: signal.Signals
+    world: Path, store: Store, tmp_path: Path, number: signal.Signals
 ) -> None:
-    with start(world, store) as run:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with start(world, store, TMPDIR=str(temporary)) as run:
         assert run.stdout is not None
         assert next((line for line in run.stdout if "setting up the essential packages" in line), "")
         run.send_signal(number)
@@ -159,6 +163,8 @@ def test_an_interrupted_build_leaves_nothing_that_runs_or_looks_like_an_image(
         assert names(store) == [".lock-node"]
     store.clean_stale_builds()
     assert names(store) == [".lock-node"]
+    # Not even what mmdebstrap looks at keys with.
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.fixture

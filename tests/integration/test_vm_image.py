@@ -13,11 +13,12 @@ import pytest
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import kvm
+from pytest_ai_how.drivers.libvirt.build import accounts_of
 from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image import cpio, ensure_image, image_digest
 from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.image.disk import DISK, INITRD, KERNEL, disk_facts, kernels_inside
+from pytest_ai_how.image.disk import ACCOUNTS, DISK, INITRD, KERNEL, disk_facts, kernels_inside
 from pytest_ai_how.image.kernel import release_of
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Image, Store, mounts_below, processes_using, verify
@@ -103,6 +104,19 @@ def test_a_disk_holds_its_tree_what_it_adds_and_the_modules_of_its_kernel(built:
     assert inside(built.path / DISK, raw, "/var/lib/dpkg/info/jq.list").splitlines()[0] == "/."
     assert set(built.manifest["packages"]) >= {"netbase", "jq", "libjq1", "busybox-static", "linux-image-cloud-amd64"}
     assert inside(built.path / DISK, raw, "/usr/sbin/policy-rc.d") == ""
+
+
+def test_who_is_not_root_may_read_what_machines_start_from(built: Image, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ACCOUNTS:
+        assert (built.path / name).read_text() == inside(built.path / DISK, raw, f"/{name}")
+    assert accounts_of(built.path, lambda: pytest.fail("asked for the node image"), None) == built.path
+    modes = {path.name: path.stat().st_mode & 0o777 for path in built.folder.rglob("*")}
+    assert modes == {
+        "manifest.json": 0o644,
+        **dict.fromkeys(("machine", "etc"), 0o755),
+        **dict.fromkeys((DISK, KERNEL, INITRD, "passwd", "group", "shadow"), 0o444),
+    }
 
 
 def test_the_tree_that_a_disk_was_made_of_is_as_it_was(built: Image, world: Path, store: Store) -> None:

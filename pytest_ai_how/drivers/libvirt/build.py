@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig, NodeConfig, VirtiofsMount
+from pytest_ai_how.config.storage import PackageSource
 from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.drivers.libvirt import api, daemon
 from pytest_ai_how.drivers.libvirt.disks import make_layer
@@ -25,9 +26,14 @@ from pytest_ai_how.drivers.machines.identity import Identity, load_identity, mak
 from pytest_ai_how.drivers.machines.network import make_bridge
 from pytest_ai_how.drivers.machines.render import Confinement, Renderer
 from pytest_ai_how.drivers.machines.shared import deploy_images, lay_out
+from pytest_ai_how.errors import ImageError
+from pytest_ai_how.image.disk import ACCOUNTS
+from pytest_ai_how.image.host import as_root
+from pytest_ai_how.image.store import load
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.state import cookie
 from pytest_ai_how.pci import claiming
+from pytest_ai_how.shell import quote
 
 # Seconds. Emulated, three machines answer after 25 on two idle cores; with seven others at work there, after 150.
 _BOOT = {True: 90.0, False: 400.0}
@@ -43,7 +49,7 @@ DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.cpio"
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What machines are made of: the image's folder, the root tree that it was made of, and container images.
+    """What machines are made of: the image's folder, the folder with its accounts' ``etc``, and container images.
 
     ``warm`` is what they continue from in place of a boot.
     """
@@ -52,6 +58,26 @@ class Images:
     root: Path
     containers: Mapping[str, Path]
     warm: Warm | None = None
+
+
+def accounts_of(machine: Path, node: Callable[[], Path], packages: PackageSource | None) -> Path:
+    """The folder whose ``etc`` has the accounts of the image in ``machine``.
+
+    Images of earlier have none of their own: ``node`` gives the tree that they were made of, which only root can read.
+    Raises :class:`ImageError` for anybody else.
+    """
+    if all((machine / name).is_file() for name in ACCOUNTS):
+        return machine
+    if os.geteuid() != 0:
+        folder = machine.parent
+        again = as_root(folder.parent, [load(folder).name], cluster=packages is not None)
+        raise ImageError(
+            str(machine),
+            f"holds no accounts, like all earlier images, and uid {os.geteuid()} can't read those of the node image",
+            expected=", ".join(ACCOUNTS),
+            cure=f"{quote(['sudo', 'rm', '-r', str(folder)])} && {again}",
+        )
+    return node()
 
 
 class Build:

@@ -41,12 +41,19 @@ _DAEMON_FILE = "daemon"
 class LibvirtDriver:
     """Makes virtual machines. ``image`` returns an image's path, ``digest`` its digest; both are told where packages
     come from that Debian lacks. ``no_kvm`` says why machines are emulated; empty where KVM boots them.
+    ``unprobed`` says why that is not known, and then nobody asks for it.
     """
 
     name = "libvirt"
 
-    def __init__(self, image: ImagePath, digest: ImageDigest, no_kvm: Callable[[], str]) -> None:
-        self._image, self._digest, self._no_kvm = image, digest, no_kvm
+    def __init__(
+        self,
+        image: ImagePath,
+        digest: ImageDigest,
+        no_kvm: Callable[[], str],
+        unprobed: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._image, self._digest, self._no_kvm, self._unprobed = image, digest, no_kvm, unprobed
         # What set the clocks of machines that continued, for the first who asks.
         self._reached: dict[tuple[str, str], Transport] = {}
 
@@ -87,8 +94,9 @@ class LibvirtDriver:
         """Which libvirt there is, and whether machines run by KVM or are emulated."""
         from pytest_ai_how.drivers.libvirt.virtiofs import virtiofsd
 
-        why = self._no_kvm()
-        kind = f"machines are emulated (TCG): {why}" if why else "machines run by KVM"
+        unknown = self._unprobed()
+        why = "" if unknown else self._no_kvm()
+        kind = f"machines are emulated (TCG): {why}" if why else unknown or "machines run by KVM"
         found = daemon.running_daemon()
         notes = (kind, f"libvirt at {found}" if found else "a libvirt daemon of our own")
         absent = {} if virtiofsd() else {"virtiofs": "this host has no program virtiofsd"}
@@ -106,14 +114,17 @@ class LibvirtDriver:
         The shared directory, with the registry's images, is complete by then. Raises :class:`ProvisionError` naming
         the machine; what was made so far is in the journal.
         """
-        from pytest_ai_how.drivers.libvirt.build import Build, Images
+        from pytest_ai_how.drivers.libvirt.build import Build, Images, accounts_of
         from pytest_ai_how.drivers.libvirt.warm import go_on
 
         packages = origin(config)
         containers = {name: self._image(name, packages) for name in containers_of(config)}
         kept = self._warm(config) if config.bringup == "restore" else None
         warm = kept if kept and kept.is_kept else None
-        images = Images(self._image(disk_image(config), packages), self._image("node", packages), containers, warm)
+        machine = self._image(disk_image(config), packages)
+        images = Images(
+            machine, accounts_of(machine, lambda: self._image("node", packages), packages), containers, warm
+        )
         machines = _folder(config)
         journal.intend("directory", path=str(machines))
         machines.mkdir(mode=0o700)

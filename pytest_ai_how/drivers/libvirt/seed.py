@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_ai_how.config.models import VirtiofsMount
-from pytest_ai_how.drivers.machines.accounts import Accounts, account_files
+from pytest_ai_how.drivers.machines.accounts import Accounts, account_files, group_id
 from pytest_ai_how.drivers.machines.render import File
 from pytest_ai_how.image.cpio import Entry, archive, file, folder
 
 _TOP = "/seed"
+# Mode and group of what Debian's base-passwd and passwd make; all of them are root's.
+_ACCOUNT_FILES = {"passwd": (0o644, "root"), "group": (0o644, "root"), "shadow": (0o640, "shadow")}
 
 
 def write_initrd(target: Path, initrd: Path, entries: dict[str, Entry]) -> None:
@@ -23,14 +24,14 @@ def write_initrd(target: Path, initrd: Path, entries: dict[str, Entry]) -> None:
 
 
 def seed(root: Path, user: str, accounts: Accounts, files: Iterable[File]) -> dict[str, Entry]:
-    """The entries for one machine: accounts, homes and ``files``; ``root`` is the tree that its image was made of.
+    """The entries for one machine: accounts, homes and ``files``; ``root`` has the ``etc`` of its image's accounts.
 
     A folder that the image has keeps its own owner and mode.
     """
     entries = {}
     for name, content in account_files(root, user, accounts.owner(user)).items():
-        seen = (root / "etc" / name).stat()
-        entries[f"{_TOP}/etc/{name}"] = file(content.encode(), stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
+        mode, group = _ACCOUNT_FILES[name]
+        entries[f"{_TOP}/etc/{name}"] = file(content.encode(), mode, 0, group_id(root, group))
     for home, owner in (("/root", "root"), (f"/home/{user}", user)):
         for path in (home, f"{home}/.ssh"):
             entries[_TOP + path] = _folder(0o700, accounts.owner(owner))

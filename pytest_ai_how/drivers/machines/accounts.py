@@ -33,6 +33,12 @@ def read_accounts(root: Path, job_user: str) -> Accounts:
     return Accounts({job_user: (free, free)} | ids)
 
 
+def group_id(root: Path, name: str) -> int:
+    """The gid of an image's group (group(5)); 0 when it has none of that name."""
+    rows = (line.split(":") for line in (root / "etc/group").read_text().splitlines())
+    return next((int(row[2]) for row in rows if row[0] == name), 0)
+
+
 def account_files(root: Path, name: str, owner: tuple[int, int]) -> dict[str, str]:
     """The files of ``/etc`` that give an image the unprivileged account that jobs run as: no password.
 

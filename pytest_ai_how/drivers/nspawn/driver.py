@@ -40,12 +40,15 @@ _UNABLE = {
 
 
 class NspawnDriver:
-    """Makes machines with systemd-nspawn. ``image(name)`` returns an image's path, ``digest(name)`` its digest."""
+    """Makes machines with systemd-nspawn. ``image(name)`` returns an image's path, ``digest(name)`` its digest.
+
+    ``notes`` are told with what this host offers.
+    """
 
     name = "nspawn"
 
-    def __init__(self, image: Callable[[str], Path], digest: Callable[[str], str]) -> None:
-        self._image, self._digest = image, digest
+    def __init__(self, image: Callable[[str], Path], digest: Callable[[str], str], notes: tuple[str, ...] = ()) -> None:
+        self._image, self._digest, self._notes = image, digest, notes
 
     def check(self, config: ClusterConfig) -> None:
         """Refuse, before anything is made, what cannot work here; see :class:`~pytest_ai_how.drivers.Driver`."""
@@ -62,7 +65,7 @@ class NspawnDriver:
         notes = [f"kernel {os.uname().release}", f"cgroup {cgroups.mode}, Slurm's plug-in {cgroups.plugin}"]
         if cgroups.mode == "v2":
             notes.append("device confinement through eBPF is assumed, not probed")
-        return HostFacts(self.name, tuple(notes), _UNABLE | cgroups.absent() | userns_absent())
+        return HostFacts(self.name, (*self._notes, *notes), _UNABLE | cgroups.absent() | userns_absent())
 
     def fingerprint(self, config: ClusterConfig) -> str:
         """A digest of configuration, images and templates."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.errors import CommandError, ImageError
-from pytest_ai_how.image.disk import DiskFacts, disk_facts, kernels_inside, make_disk
+from pytest_ai_how.image.disk import ACCOUNTS, DiskFacts, disk_facts, for_all, keep_accounts, kernels_inside, make_disk
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.shell import Result
 
@@ -134,3 +135,26 @@ def test_a_real_file_system_is_read_without_mounting_it(tmp_path: Path) -> None:
 
     assert kernels_inside(Path("d"), tmp_path, Plain()) == ("6.12-a",)
     assert not raw.exists()
+
+
+def test_accounts_lie_beside_the_disk_for_everybody_to_read(tmp_path: Path) -> None:
+    root, machine = tmp_path / "root", tmp_path / "machine"
+    (root / "etc").mkdir(parents=True)
+    for name in ACCOUNTS:
+        (root / name).write_text(f"{name}\n")
+        (root / name).chmod(0o640)
+    former = os.umask(0o077)
+    try:
+        machine.mkdir()
+        (machine / "vmlinuz").write_bytes(b"kernel")
+        keep_accounts(root, machine)
+        for_all(machine)
+    finally:
+        os.umask(former)
+    assert {str(path.relative_to(machine)): path.stat().st_mode & 0o777 for path in machine.rglob("*")} == {
+        "vmlinuz": 0o444,
+        "etc": 0o755,
+        **dict.fromkeys(ACCOUNTS, 0o444),
+    }
+    assert machine.stat().st_mode & 0o777 == 0o755
+    assert (machine / "etc/shadow").read_text() == "etc/shadow\n"

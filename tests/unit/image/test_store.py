@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pytest_ai_how.image.store import Image, Store, describe, mounts_below, proc
 from pytest_ai_how.image.tree import content_digest, fingerprint, settle_times
 
 DIGEST = "ab12" * 16
+LIBRARY = "root/usr/lib/x86_64-linux-gnu/slurm-wlm/task_affinity.so"
 
 
 @pytest.fixture
@@ -30,6 +32,8 @@ def image(store: Store) -> Image:
         (place / "root/srv").mkdir()
         (place / "root/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
         (place / "root/srv/data").write_text("data\n")
+        (place / LIBRARY).parent.mkdir(parents=True)
+        (place / LIBRARY).write_bytes(b"ELF")
         return store.finish(place, {"name": "node", "digest": DIGEST, "built_at": "", **describe(place / "root")})
 
 
@@ -37,7 +41,7 @@ def test_a_finished_image_is_found(store: Store, image: Image) -> None:
     found = store.find("node", DIGEST)
     assert found is not None
     assert found.path == store.folder / "node-ab12ab12ab12/root"
-    assert found.manifest["bytes"] == len("root:x:0:0::/root:/bin/sh\n") + len("data\n")
+    assert found.manifest["bytes"] == len("root:x:0:0::/root:/bin/sh\n") + len("data\n") + len("ELF")
     verify(found)
     assert not list(store.folder.glob(".building-*"))
 
@@ -50,6 +54,119 @@ def test_a_changed_file_is_noticed(store: Store, image: Image) -> None:
     (image.path / "etc/passwd").write_text("evil:x:0:0::/root:/bin/sh\n")
     with pytest.raises(ImageError, match=r"node-ab12ab12ab12: was changed after it was built"):
         store.find("node", DIGEST)
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+
+
+def other_size(path: Path) -> None:
+    times = path.stat()
+    path.write_bytes(b"ELF!")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def other_type(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("other.so")
+
+
+@pytest.mark.parametrize("deed", [later, other_size, other_type, Path.unlink, lambda path: path.chmod(0o777)])
+def test_a_changed_library_is_noticed(store: Store, image: Image, deed: Callable[[Path], None]) -> None:
+    deed(image.folder / LIBRARY)
+    with pytest.raises(ImageError, match=r"node-ab12ab12ab12: was changed after it was built"):
+        store.find("node", DIGEST)
+
+
+def test_the_top_of_a_tree_belongs_to_it(store: Store, image: Image) -> None:
+    image.path.chmod(0o777)
+    with pytest.raises(ImageError, match="was changed after"):
+        store.find("node", DIGEST)
+
+
+@pytest.fixture
+def earlier(image: Image) -> Image:
+    """An image with a manifest as it was before the whole tree was looked at."""
+    known = {key: value for key, value in image.manifest.items() if key != "whole"}
+    (image.folder / "manifest.json").write_text(json.dumps({**known, "fingerprint": "of some folders"}))
+    return image
+
+
+def test_an_image_of_earlier_is_read_once_and_known_from_then_on(store: Store, image: Image, earlier: Image) -> None:
+    said: list[str] = []
+    found = store.find("node", DIGEST, said.append)
+    assert said == ["its manifest knows some of its folders only; reading it all, this once"]
+    manifest = json.loads((earlier.folder / "manifest.json").read_text())
+    assert manifest == {**image.manifest, "fingerprint": "of some folders"}, "who knows no other still finds it"
+    assert found is not None
+    assert found.manifest == manifest
+    assert sorted(path.name for path in earlier.folder.iterdir()) == ["manifest.json", "root"]
+    assert store.find("node", DIGEST, said.append) is not None
+    assert len(said) == 1
+    later(earlier.folder / LIBRARY)
+    with pytest.raises(ImageError, match="was changed after"):
+        store.find("node", DIGEST, said.append)
+
+
+def test_who_only_looks_for_an_image_of_earlier_does_not_read_it(
+    store: Store, earlier: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (earlier.folder / "manifest.json").read_bytes()
+    monkeypatch.setattr("pytest_ai_how.image.store.describe", lambda _: pytest.fail("it was read"))
+    assert store.find("node", DIGEST) is not None
+    assert (earlier.folder / "manifest.json").read_bytes() == before
+
+
+def test_an_image_of_earlier_that_was_changed_is_not_taken(store: Store, earlier: Image) -> None:
+    (earlier.folder / LIBRARY).write_bytes(b"EVL")
+    before = (earlier.folder / "manifest.json").read_bytes()
+    with pytest.raises(ImageError, match="content digest"):
+        store.find("node", DIGEST, [].append)
+    assert (earlier.folder / "manifest.json").read_bytes() == before
+
+
+def test_an_image_of_earlier_is_used_where_nothing_can_be_written(
+    store: Store, earlier: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    found = store.find("node", DIGEST, [].append)
+    assert found is not None
+    assert "whole" in found.manifest
+    assert "whole" not in json.loads((earlier.folder / "manifest.json").read_text())
+    assert sorted(path.name for path in earlier.folder.iterdir()) == ["manifest.json", "root"]
+
+
+@pytest.mark.parametrize("known", ["image", "earlier"])
+def test_an_image_that_not_all_may_read_is_told_as_such(
+    store: Store, known: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = request.getfixturevalue(known)
+
+    def refuse(root: Path) -> str:
+        raise PermissionError(13, "Permission denied", f"{root}/root")
+
+    monkeypatch.setattr("pytest_ai_how.image.store.fingerprint", refuse)
+    with pytest.raises(ImageError) as caught:
+        store.find("node", DIGEST, [].append)
+    assert str(caught.value) == (
+        f"{image.folder}: can't be looked at whole: {image.path}/root: Permission denied\n"
+        f"  expected: root, not uid {os.geteuid()}"
+    )
+
+
+def test_what_root_builds_can_be_found_by_others_whatever_the_umask(store: Store) -> None:
+    former = os.umask(0o077)
+    try:
+        with store.lock("base", lambda: None), store.building("base", DIGEST) as place:
+            (place / "base.sif").write_bytes(b"sif")
+            image = store.finish(place, {"name": "base", "digest": DIGEST, **describe(place / "base.sif")})
+    finally:
+        os.umask(former)
+    modes = [path.stat().st_mode & 0o777 for path in (store.folder, image.folder, image.folder / "manifest.json")]
+    assert modes == [0o755, 0o755, 0o644]
 
 
 @pytest.mark.parametrize("folder", [".", ".."])
@@ -84,7 +201,9 @@ def test_other_changes_are_noticed(store: Store, image: Image, deed: str) -> Non
 
 def test_verify_reads_what_the_quick_look_does_not(store: Store, image: Image) -> None:
     data = image.path / "srv/data"
+    times = data.stat()
     data.write_text("DATA\n")
+    os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert store.find("node", DIGEST) is not None
     with pytest.raises(ImageError, match=r"content digest (.|\n)*do: pytest-ai-how images build node"):
         verify(image)

@@ -39,6 +39,14 @@ def test_table_shows_who_holds_and_what_is_kept(tmp_path: Path) -> None:
     tree.open_group(4242, "qemu-system-x86", "14")
     lines = table(tree.read(), shown(tree.read()))
     assert [line for line in lines if line.endswith("held by qemu-system-x86 (pid 4242)")] == lines[2:4]
+    used = build(tmp_path / "c", "workstation")
+    used.nvidia("0000:07:00.0", 0)
+    used.open_files(4243, "python3", "/dev/nvidia0")
+    assert [line.split()[0] for line in table(used.read(), shown(used.read())) if "python3 (pid 4243)" in line] == [
+        "0000:07:00.0"
+    ]
+    by_address = {one["address"]: one for one in as_data(used.read(), shown(used.read()))["functions"]}
+    assert by_address["0000:07:00.0"]["held_by"] == "python3 (pid 4243)"
     kept = host(tmp_path / "b", "console_on_the_gpu").functions["0000:08:00.0"]
     nvidia = Host({kept.address: kept}, iommu=True, vfio="loaded")
     assert table(nvidia, shown(nvidia))[-1].startswith("0000:08:00.0  10de:2504  VGA controller  pci-stub")

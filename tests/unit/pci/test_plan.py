@@ -212,6 +212,54 @@ def test_what_a_process_of_somebody_else_holds_is_refused_by_name(tmp_path: Path
     assert said(hpc, tree.read(), mine) == [], "the process is the machine's own"
 
 
+@pytest.mark.parametrize("file", ["/dev/nvidia1", "/dev/dri/card2", "/dev/dri/renderD130"])
+def test_a_card_that_its_own_driver_serves_to_a_program_is_not_taken(tmp_path: Path, file: str) -> None:
+    tree = build(tmp_path, "workstation")
+    tree.nvidia("0000:07:00.0", 1)
+    for name in ("card2", "renderD130"):
+        tree.device_file("0000:07:00.0", "drm", name)
+    tree.open_files(4242, "python3", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/dri/card0", file)
+    hpc = cluster(node("compute-01", GPU_1, AUDIO_1), node("compute-02", GPU_7, AUDIO_7))
+    assert said(hpc, tree.read()) == [
+        "compute-02: 0000:07:00.0 is in use by python3 (pid 4242), "
+        "expected a device that no process holds; end that process, or give this machine another device"
+    ]
+    off = cluster(node("compute-02", GPU_7, AUDIO_7, auto_start=False))
+    assert said(off, tree.read()) == [], "a machine that is off wants nothing yet"
+
+
+def test_a_device_that_a_process_has_by_iommufd_is_not_taken(tmp_path: Path) -> None:
+    tree = build(tmp_path, "workstation")
+    tree.device_file("0000:01:00.0", "vfio-dev", "vfio0")
+    tree.open_files(4242, "qemu-system-x86", "/dev/iommu", "/dev/vfio/devices/vfio0")
+    hpc = cluster(node("compute-01", GPU_1, AUDIO_1))
+    assert said(hpc, tree.read()) == [
+        "compute-01: 0000:01:00.0 is in use by qemu-system-x86 (pid 4242), "
+        "expected a device that no process holds; end that process, or give this machine another device"
+    ]
+    mine = [Claim(device.address, "hpc", "compute-01") for device in (GPU_1, AUDIO_1)]
+    assert said(hpc, tree.read(), mine) == [], "the process is the machine's own"
+
+
+def test_of_many_programs_a_few_are_named(tmp_path: Path) -> None:
+    tree = build(tmp_path, "workstation")
+    tree.nvidia("0000:07:00.0", 0)
+    for pid in range(900, 905):
+        tree.open_files(pid, "python3", "/dev/nvidia0")
+    [line] = said(cluster(node("compute-02", GPU_7, AUDIO_7)), tree.read())
+    assert line == (
+        "compute-02: 0000:07:00.0 is in use by python3 (pid 900), python3 (pid 901), python3 (pid 902) and 2 more, "
+        "expected a device that no process holds; end these processes, or give this machine another device"
+    )
+
+
+def test_what_all_cards_share_says_nothing_of_one(tmp_path: Path) -> None:
+    tree = build(tmp_path, "workstation")
+    tree.nvidia("0000:07:00.0", 0)
+    tree.open_files(4242, "nvtop", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/vfio/vfio", "/dev/nvidia1")
+    assert said(cluster(node("compute-02", GPU_7, AUDIO_7)), tree.read()) == []
+
+
 def test_all_reasons_are_one_error(workstation: Host) -> None:
     other = GPU_1.model_copy(update={"device": "2789"})
     with pytest.raises(HostError) as caught:

@@ -56,6 +56,22 @@ def test_who_has_a_group_open(tmp_path: Path) -> None:
     assert tree.read().holders == {"14": "qemu-system-x86 (pid 4242)"}
 
 
+def test_who_has_files_of_one_function_open(tmp_path: Path) -> None:
+    tree = build(tmp_path, "workstation")
+    tree.nvidia("0000:07:00.0", 0)
+    tree.device_file("0000:07:00.0", "drm", "card1")
+    tree.device_file("0000:0a:00.0", "drm", "card0")
+    tree.open_files(1200, "python3", "/dev/nvidia0", "/dev/dri/card1")
+    tree.open_files(900, "Xorg", "/dev/dri/card0", "/dev/dri/card1")
+    host = tree.read()
+    assert host.users == {
+        "0000:07:00.0": ("Xorg (pid 900)", "python3 (pid 1200)"),
+        "0000:0a:00.0": ("Xorg (pid 900)",),
+    }
+    assert host.in_use_by(host.functions["0000:07:00.0"]) == "Xorg (pid 900), python3 (pid 1200)"
+    assert host.in_use_by(host.functions["0000:07:00.1"]) == ""
+
+
 def test_no_tree_is_an_empty_machine(tmp_path: Path) -> None:
     host = read_host(tmp_path / "none", proc=tmp_path, modules=tmp_path)
     assert (host.functions, host.iommu, host.vfio) == ({}, False, "absent")

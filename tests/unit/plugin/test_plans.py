@@ -54,6 +54,58 @@ def test_a_plan_says_what_is_not_possible_and_is_a_plan(site: Site) -> None:
     assert not (site.folder / "reports").exists()
 
 
+BUILDS = """
+
+class BuildingDriver(FakeDriver):
+    def __init__(self, progress):
+        self.progress = progress
+
+    def facts(self):
+        self.progress.say("vm image", "reading the package lists")
+        return super().facts()
+
+
+def pytest_ai_how_driver(config, progress):
+    return BuildingDriver(progress)
+"""
+CHOSEN = """
+from pytest_ai_how.skin import own
+
+
+def choose(config, progress, *, builds):
+    with open(os.environ["FAKE_LOG"], "a") as log:
+        log.write(f"builds: {builds}\\n")
+    return FakeDriver()
+
+
+own.choose_driver = choose
+"""
+
+
+def test_work_at_the_start_of_a_session_is_heard_of(site: Site) -> None:
+    site.test(NEEDS_NONE)
+    (site.folder / "conftest.py").write_text(CONFTEST + BUILDS)
+    assert "s] vm image: reading the package lists\n" in site.run().errors
+
+
+def test_only_runs_may_build_for_the_choice_of_a_driver(site: Site) -> None:
+    site.test(NEEDS_NONE)
+    conftest = CONFTEST.replace("def pytest_ai_how_driver", "def not_a_hook")
+    (site.folder / "conftest.py").write_text(conftest + CHOSEN)
+    (site.folder / "two.yaml").write_text(SEVERAL)
+    log = site.folder / "log"
+    log.unlink(missing_ok=True)
+    for how, cluster, said in (
+        ("--plan", "", "builds: False\n"),
+        ("--plan", "two.yaml", "builds: False\n" * 2),
+        ("--collect-only", "", ""),
+        ("-v", "", "builds: True\n"),
+    ):
+        done = site.run(how, **({"cluster": cluster} if cluster else {}))
+        assert (done.status, log.read_text() if log.exists() else "") == (0, said), done.errors
+        log.unlink(missing_ok=True)
+
+
 def test_a_cluster_that_is_up_is_not_in_its_own_way(site: Site) -> None:
     site.test(NEEDS)
     assert site.run("--cluster-keep=always").status == 0

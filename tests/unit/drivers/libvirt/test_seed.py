@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pytest_ai_how.config.models import VirtiofsMount
-from pytest_ai_how.drivers.libvirt.build import renderer
+from pytest_ai_how.drivers.libvirt.build import accounts_of, renderer
 from pytest_ai_how.drivers.libvirt.seed import mount_points, seed, write_initrd
 from pytest_ai_how.drivers.machines.accounts import read_accounts
 from pytest_ai_how.drivers.machines.identity import make_identity
 from pytest_ai_how.drivers.machines.render import File
+from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image import cpio
 
 from .test_xml import config
@@ -25,9 +29,10 @@ def root(tmp_path: Path) -> Path:
     found = tmp_path / "root"
     (found / "etc").mkdir(parents=True)
     (found / "etc/passwd").write_text("root:x:0:0::/root:/bin/bash\nslurm:x:64030:64030::/:/bin/false\n")
-    (found / "etc/group").write_text("root:x:0:\nslurm:x:64030:\n")
+    (found / "etc/group").write_text("root:x:0:\nshadow:x:42:\nslurm:x:64030:\n")
     (found / "etc/shadow").write_text("root:*:1::::::\n")
-    (found / "etc/shadow").chmod(0o640)
+    for name in ("passwd", "group", "shadow"):  # as beside a disk, for everybody to read
+        (found / "etc" / name).chmod(0o444)
     return found
 
 
@@ -40,13 +45,55 @@ def test_files_keep_their_owners_and_secrets_their_modes(root: Path) -> None:
     keys = entries["/seed/home/hpc/.ssh"]
     assert (keys.mode, keys.uid) == (stat.S_IFDIR | 0o700, 1000)
     shadow = entries["/seed/etc/shadow"]
-    assert stat.S_IMODE(shadow.mode) == 0o640
+    assert (stat.S_IMODE(shadow.mode), shadow.uid, shadow.gid) == (0o640, 0, 42), "Debian's, whoever reads it here"
+    passwd = entries["/seed/etc/passwd"]
+    assert (stat.S_IMODE(passwd.mode), passwd.uid, passwd.gid) == (0o644, 0, 0)
     assert shadow.content.endswith(b"\nhpc:*:20000:0:99999:7:::\n")
     assert entries["/seed/etc/passwd"].content.splitlines()[-1].startswith(b"hpc:x:1000:1000:")
 
 
 def test_an_account_that_the_image_has_is_left_as_it_is(root: Path) -> None:
     assert "/seed/etc/passwd" not in seed(root, "slurm", read_accounts(root, "slurm"), [])
+
+
+def forbidden() -> Path:
+    raise AssertionError("asked for the node image")
+
+
+def test_the_accounts_of_a_machine_are_those_beside_its_disk(root: Path) -> None:
+    assert accounts_of(root, forbidden, None) == root
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The folder of an image's files, from before accounts were kept there."""
+    machine = tmp_path / "cache/pytest-ai-how/images/vm-ab12ab12ab12/machine"
+    machine.mkdir(parents=True)
+    manifest = {"name": "vm", "digest": "ab12" * 16, "artifact": "machine", "fingerprint": "", "content": ""}
+    (machine.parent / "manifest.json").write_text(json.dumps(manifest))
+    return machine
+
+
+def test_root_reads_the_accounts_of_an_earlier_image_in_its_tree(
+    earlier: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert accounts_of(earlier, lambda: root, None) == root
+
+
+def test_without_root_an_earlier_image_is_refused_with_what_makes_it_anew(
+    earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("AI_HOW_MIRROR", raising=False)
+    with pytest.raises(ImageError) as caught:
+        accounts_of(earlier, forbidden, None)
+    assert str(caught.value) == (
+        f"{earlier}: holds no accounts, like all earlier images, and uid 1000 can't read those of the node image\n"
+        "  expected: etc/passwd, etc/group, etc/shadow\n"
+        f"  do: sudo rm -r {earlier.parent} && sudo env XDG_CACHE_HOME={tmp_path}/cache "
+        f"{sys.executable} -m pytest_ai_how images build vm"
+    )
 
 
 def test_mount_points_have_the_owner_of_the_yaml(root: Path) -> None:
