@@ -34,6 +34,17 @@ class Run:
         return f"job {self.id} ({self.record.name}) on {','.join(self.record.nodes) or 'no node'}"
 
 
+def roomiest(slurm: Slurm) -> str:
+    """The compute node with most CPUs: more than one, as a node with one CPU has never two jobs at a time."""
+    cpus = {name: record.cpus for name, record in slurm.nodes().items()}
+    found = max(slurm.compute, key=cpus.__getitem__)
+    assert cpus[found] > 1, (
+        f"{found}: Slurm gives it {cpus[found]} CPU, and no compute node more, so that no two jobs can share one; "
+        "expected several, as in the cluster's YAML; do: compare `cpus` there with slurm.conf"
+    )
+    return found
+
+
 @contextmanager
 def judged() -> Iterator[None]:
     """What did not happen in time is the cluster's failure, not the harness's."""

@@ -12,7 +12,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import JobSpec, Slurm
 
-from ._slurm_jobs import cancelling, collect, completed, judged, ran_on, run_job, run_jobs, submit
+from ._slurm_jobs import cancelling, collect, completed, judged, ran_on, roomiest, run_job, run_jobs, submit
 from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, log_lines, traces
 
@@ -52,12 +52,7 @@ def test_cpu_confinement(slurm: Slurm, evidence: Evidence, measure: Measurements
     What these CPUs give at present is measured beside it, outside of Slurm: others may be using the machine too. On a
     node with one CPU a job has all there is, confined or not: one with more is among them.
     """
-    cpus_of = {name: record.cpus for name, record in slurm.nodes().items()}
-    largest = max(slurm.compute, key=cpus_of.__getitem__)
-    assert cpus_of[largest] > 1, (
-        f"{largest}: Slurm gives it {cpus_of[largest]} CPU, and no compute node more, so that nothing keeps a job off "
-        "any; expected several, as in the cluster's YAML; do: compare `cpus` there with slurm.conf"
-    )
+    roomiest(slurm)
     for node in slurm.compute:
         keeps_to_its_cpus(slurm, node, evidence, measure)
 
@@ -108,10 +103,10 @@ def burnt_outside(node: Node, cpus: Sequence[int], evidence: Evidence) -> float:
 
 
 @pytest.mark.check("SLU-37")
-@pytest.mark.requires("cgroup.memory")
+@pytest.mark.requires("cgroup.memory", "cpus.several")
 def test_memory_confinement(slurm: Slurm, evidence: Evidence) -> None:
     """A job that exceeds its memory is killed, and a neighbour on the same node keeps its own, intact."""
-    node = slurm.compute[0]
+    node = roomiest(slurm)
     go = f"{slurm.folder}/neighbour-go"
     slurm.query("rm", "-f", go)
     fill = payload("memory_fill.py")

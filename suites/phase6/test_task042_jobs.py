@@ -13,7 +13,7 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.slurm import JobSpec, NodeRecord, Slurm
 from pytest_ai_how.services.slurm.options import arguments
 
-from ._slurm_jobs import cancelling, collect, completed, judged, run_job, run_jobs, submit
+from ._slurm_jobs import cancelling, collect, completed, judged, roomiest, run_job, run_jobs, submit
 from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, traces
 
@@ -216,10 +216,10 @@ def one_task_on_each(slurm: Slurm, evidence: Evidence, nodes: Sequence[str]) -> 
 
 @pytest.mark.exclusive("slurm")
 @pytest.mark.check("SLU-25")
-@pytest.mark.requires("shared-storage")
+@pytest.mark.requires("shared-storage", "cpus.several")
 def test_a_short_job_overtakes(slurm: Slurm, evidence: Evidence) -> None:
     """Behind a job that waits for a whole node, a short job is backfilled and does not delay it."""
-    node = slurm.compute[0]
+    node = roomiest(slurm)
     go = f"{slurm.folder}/backfill-go"
     slurm.query("rm", "-f", go)
     runner = JobSpec(payload("await.sh"), name="bf-runner", nodelist=node, time=5, mem=16, export=f"ALL,UNTIL={go}")

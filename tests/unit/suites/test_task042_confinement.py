@@ -94,7 +94,7 @@ def test_nodes_on_which_no_job_can_be_kept_off_a_cpu(evidence: Evidence) -> None
         checks.test_cpu_confinement(fake_slurm([*jobs, *more], compute=said, nodes=nodes), evidence, new_measure())
 
     with pytest.raises(
-        AssertionError, match=r"^node01: Slurm gives it 1 CPU, and no compute node more, so .*; do: com"
+        AssertionError, match=r"^node01: Slurm gives it 1 CPU, and no compute node more, so that no two .*; do: com"
     ):
         run(nodes_json(node01=one, node02=one))
     whole = burnt("cpu-2", 4, [0, 1], 1.9, nodes="node02")
@@ -105,10 +105,11 @@ def test_nodes_on_which_no_job_can_be_kept_off_a_cpu(evidence: Evidence) -> None
         run(nodes_json(node01=one), whole)
 
 
-def test_confinement_is_not_claimed_of_a_cluster_whose_nodes_have_one_cpu_each() -> None:
-    lacks = declared_absent(load_config("beegfs", environ={}))
-    assert set(load_catalogue()["SLU-36"].requires) & lacks.keys() == {"cpus.several"}
-    assert not set(load_catalogue()["SLU-36"].requires) & declared_absent(load_config("local", environ={})).keys()
+@pytest.mark.parametrize("row", ["SLU-25", "SLU-36", "SLU-37"])
+def test_what_two_jobs_of_a_node_show_is_not_claimed_where_nodes_have_one_cpu_each(row: str) -> None:
+    needs = set(load_catalogue()[row].requires)
+    assert needs & declared_absent(load_config("beegfs", environ={})).keys() == {"cpus.several"}
+    assert not needs & declared_absent(load_config("local", environ={})).keys()
 
 
 def pair(greedy: str = "OUT_OF_MEMORY", beside: str = "RUNNING", said: str = "intact") -> list[FakeJob]:
