@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.drivers.machines.render import ADMIN
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.node import Node
@@ -22,6 +24,11 @@ NEW_KEY = """
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT && ssh-keygen -q -t ed25519 -N '' -f "$folder/key" || exit 125
 ssh -i "$folder/key" -o IdentitiesOnly=yes -o IdentityAgent=none "$@"
 """
+#: Seconds: sshd_config(5), PerSourcePenalties of OpenSSH 9.8 and later. Each refused login adds 5, and from 15 on the
+#: address is hung up on until they are over; four logins that fail are no more than these.
+PENALTY = 40.0
+_AGAIN = 2.0
+_REFUSED = re.compile(r"Permission denied \(([^)]*)\)")
 
 
 def administrators(cluster: Cluster) -> dict[str, Node]:
@@ -37,12 +44,24 @@ def _as_administrator(cluster: Cluster, node: Node) -> SshTransport:
 
 def without_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
     """Let a machine try to log in to itself with no key. Nothing secret is sent, so it does not matter who answers."""
-    return node.run("ssh", *_itself(node, ports), "-o", "PubkeyAuthentication=no", *_target(node, user), check=False)
+    argv = ("ssh", *_itself(node, ports), "-o", "PubkeyAuthentication=no", *_target(node, user))
+    return _answered(lambda: node.run(*argv, check=False))
 
 
 def with_new_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
     """Let a machine try to log in to itself with a key that is made for this and known to nobody."""
-    return node.run("sh", "-c", NEW_KEY, "sh", *_itself(node, ports), *_target(node, user), check=False)
+    argv = ("sh", "-c", NEW_KEY, "sh", *_itself(node, ports), *_target(node, user))
+    return _answered(lambda: node.run(*argv, check=False))
+
+
+def _answered(ask: Callable[[], Result]) -> Result:
+    """What sshd says to a login once it speaks to us: it may hang up, in silence, on who failed too often of late."""
+    deadline = Deadline(PENALTY)
+    while True:
+        told = ask()
+        if told.ok or _REFUSED.search(told.stderr) or deadline.passed:
+            return told
+        time.sleep(_AGAIN)
 
 
 def _itself(node: Node, ports: Mapping[str, int]) -> tuple[str, ...]:
@@ -63,7 +82,7 @@ def offered(told: Result) -> frozenset[str]:
     """
     if told.ok:
         return frozenset({"none"})
-    refused = re.search(r"Permission denied \(([^)]*)\)", told.stderr)
+    refused = _REFUSED.search(told.stderr)
     if not refused:
         said = (told.stderr.strip() or "nothing").splitlines()[-1]
         raise AiHowError(told.node, f"its sshd neither let us in nor refused us: {said}", expected="an answer of sshd")

@@ -30,6 +30,13 @@ KEY_ONLY = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey
 PASSWORDS = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey,password).\n")
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hangs up does so for ever, and is asked once."""
+    monkeypatch.setattr(_access, "PENALTY", 0.0)
+    monkeypatch.setattr(_access, "_AGAIN", 0.0)
+
+
 def as_administrators(**answers: Answers) -> dict[str, Node]:
     """Machines as their administrator sees them; ``answers`` are those of sudo, by machine."""
     return {
@@ -244,3 +251,16 @@ def test_a_login_by_an_old_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _rebuilt.refused(node, Path("/old")) == "controller: 10.78.0.10:22 shows the host key b"
     assert _rebuilt.refused(node, Path("/known")) == ""
     assert told == [Path("/old"), Path("/known")]
+
+
+def test_an_sshd_that_hangs_up_on_who_failed_too_often_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hung_up = Result(("ssh",), 255, "", "kex_exchange_identification: read: Connection reset by peer\n")
+    refused = Result(("ssh",), 255, "", "root@10.78.0.11: Permission denied (publickey).\n")
+    monkeypatch.setattr(_access, "PENALTY", 40.0)
+    said = [hung_up, hung_up, refused]
+    node = Node(load_config("local").nodes[0], FakeTransport("controller", [("ssh", said)]))
+    assert _access.without_key(node, "root", {"controller": 22}).stderr == refused.stderr
+    monkeypatch.setattr(_access, "PENALTY", 0.0)
+    node = Node(load_config("local").nodes[0], FakeTransport("controller", [("ssh", hung_up)]))
+    with pytest.raises(AiHowError, match="controller: its sshd neither let us in nor refused us: kex_exchange"):
+        _access.offered(_access.without_key(node, "root", {"controller": 22}))
