@@ -9,6 +9,7 @@ import time
 import uuid
 
 from pytest_ai_how.bringup import Bringup, claim, left_faulty, services_of
+from pytest_ai_how.config.forms import EXISTING
 from pytest_ai_how.config.loader import config_names, load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.machines.outlive import keep, name_copies
@@ -149,7 +150,7 @@ def _reap_one(name: str, also_kept: bool, dry_run: bool) -> str:
 def _fault_elsewhere(found: reaping.Status) -> str:
     """What a test may have left on machines that are not ours, which nobody takes down: the record goes, and knows."""
     record = found.record
-    if record is None or not record.spoilt or record.claim.driver not in ("ssh", "host"):
+    if record is None or not record.spoilt or record.claim.driver not in EXISTING:
         return ""
     return left_faulty(record.spoilt, ours=False)
 

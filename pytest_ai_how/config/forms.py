@@ -30,6 +30,8 @@ HostFile = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)
 CpuModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}$")]
 #: What ``cpu_model`` may be beside a model: modes of libvirt's (formatdomain, "CPU model and topology").
 CPU_MODES = ("host-passthrough", "host-model", "maximum")
+#: Drivers of machines that exist already, and are not ours.
+EXISTING = ("ssh", "host")
 # domain:bus:slot.function as the kernel writes it in /sys/bus/pci/devices: a slot has 5 bits, a function 3.
 PciAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")]
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from ipaddress import AddressValueError, IPv4Address
 
+from pytest_ai_how.config.forms import EXISTING
 from pytest_ai_how.config.plain import Plain, at, entries, texts
 from pytest_ai_how.marked import KeyPath, Mistake, shown
 
@@ -30,7 +31,7 @@ def _python(data: Plain) -> Iterator[Mistake]:
     if python is None:
         return
     driver, runtime = data.get("driver", "auto"), at(data, "containers", "runtime") or "apptainer"
-    if driver not in ("host", "ssh"):
+    if driver not in EXISTING:
         yield Mistake(("python",), f"needs driver: host or ssh, but the driver is {shown(driver)}")
     elif runtime != "none":
         what = f"is for containers.runtime none, but the runtime is {shown(runtime)}, whose images have their own"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from pytest_ai_how.config.forms import EXISTING
 from pytest_ai_how.config.plain import Plain, at, entries, of_the_system, repeated
 from pytest_ai_how.marked import KeyPath, Mistake, shown
 
 # MiB in one page
 _PAGE = {"2M": 2, "1G": 1024}
-_DRIVERS = ("auto", "nspawn", "ssh", "host")
+_DRIVERS = ("auto", "nspawn", *EXISTING)
 
 
 def _only_virtual(data: Plain) -> Iterator[Mistake]:
@@ -21,7 +22,7 @@ def _only_virtual(data: Plain) -> Iterator[Mistake]:
         for key in ("cpu_model", "hugepages", "pinning", "virtiofs"):
             if node.get(key):
                 yield Mistake((*path, key), f"needs driver: libvirt, but the driver is {shown(driver)}")
-        if node.get("auto_start") is False and driver in ("ssh", "host"):
+        if node.get("auto_start") is False and driver in EXISTING:
             what = f"'false' needs a driver that makes machines, but the driver is {shown(driver)}"
             yield Mistake((*path, "auto_start"), what)
     if data.get("bringup") == "restore" and driver != "auto":

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pytest_ai_how.config.forms import (
+    EXISTING,
     FORMS,
     AbsolutePath,
     HostFile,
@@ -129,7 +130,7 @@ class ClusterConfig(Model):
     @property
     def is_ours(self) -> bool:
         """Whether we make its machines; those of the drivers ``ssh`` and ``host`` belong to somebody."""
-        return self.driver not in ("ssh", "host")
+        return self.driver not in EXISTING
 
     @property
     def interpreter(self) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address
 
 from pytest_ai_how.config.capabilities import CAPABILITIES
+from pytest_ai_how.config.forms import EXISTING
 from pytest_ai_how.config.host_rules import HOST_RULES
 from pytest_ai_how.config.machine_rules import MACHINE_RULES
 from pytest_ai_how.config.monitoring_rules import MONITORING_RULES
@@ -83,7 +84,7 @@ def _network(data: Plain) -> Iterator[Mistake]:
     if not 16 <= subnet.prefixlen <= 29:
         yield Mistake(("network", "subnet"), f"is {subnet}, expected a prefix from /16 to /29")
         return
-    if driver not in ("ssh", "host") and (not subnet.is_private or subnet.is_loopback or subnet.is_link_local):
+    if driver not in EXISTING and (not subnet.is_private or subnet.is_loopback or subnet.is_link_local):
         what = f"is {subnet}, expected a private range (10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)"
         yield Mistake(("network", "subnet"), what)
     taken = {

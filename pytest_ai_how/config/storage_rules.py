@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from pytest_ai_how.config.forms import EXISTING
 from pytest_ai_how.config.plain import Plain, at, entries, of_the_system, texts
 from pytest_ai_how.marked import KeyPath, Mistake, nearest, shown
 
@@ -15,10 +16,10 @@ def _storage(data: Plain) -> Iterator[Mistake]:
     driver = data.get("driver", "auto")
     kind = at(data, "storage", "kind") or "host-directory"
     path: KeyPath = ("storage", "kind")
-    if kind == "host-directory" and driver in ("ssh", "host"):
+    if kind == "host-directory" and driver in EXISTING:
         others = "existing, beegfs or none" if driver == "ssh" else "scratch, existing or none"
         yield Mistake(path, f"host-directory needs machines that we make; with driver: {driver} say {others}")
-    if kind == "existing" and driver not in ("ssh", "host"):
+    if kind == "existing" and driver not in EXISTING:
         yield Mistake(path, "'existing' needs driver: ssh or host; a machine just made has no storage yet")
     if kind == "scratch" and driver != "host":
         yield Mistake(
@@ -47,7 +48,7 @@ def _beegfs(data: Plain) -> Iterator[Mistake]:
     if made:
         yield from _targets(data)
     driver = data.get("driver")
-    if driver in ("ssh", "host") and at(section, "packages") is not None:
+    if driver in EXISTING and at(section, "packages") is not None:
         yield Mistake((*_BEEGFS, "packages"), f"nothing is installed on machines that exist already (driver: {driver})")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.deadline import Deadline
+from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.machines.render import ADMIN
-from pytest_ai_how.errors import AiHowError
+from pytest_ai_how.errors import AiHowError, DeadlineExceeded
 from pytest_ai_how.node import Node
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
@@ -56,12 +56,15 @@ def with_new_key(node: Node, user: str, ports: Mapping[str, int]) -> Result:
 
 def _answered(ask: Callable[[], Result]) -> Result:
     """What sshd says to a login once it speaks to us: it may hang up, in silence, on who failed too often of late."""
-    deadline = Deadline(PENALTY)
-    while True:
-        told = ask()
-        if told.ok or _REFUSED.search(told.stderr) or deadline.passed:
-            return told
-        time.sleep(_AGAIN)
+    heard: list[Result] = []
+
+    def spoke() -> bool:
+        heard.append(ask())
+        return heard[-1].ok or _REFUSED.search(heard[-1].stderr) is not None
+
+    with suppress(DeadlineExceeded):
+        wait_for(spoke, within=PENALTY, what="letting us in or refusing us", every=_AGAIN, at_most=_AGAIN)
+    return heard[-1]
 
 
 def _itself(node: Node, ports: Mapping[str, int]) -> tuple[str, ...]:

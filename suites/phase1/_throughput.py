@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TypeVar
 
+from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.facts import Fact
+from pytest_ai_how.report.evidence import Evidence
+from pytest_ai_how.shell import Result
 
-from .._streams import MIB
+from .._streams import MIB, rate, serving, stream
 from ._mesh import Pair
 
 T = TypeVar("T")
@@ -53,6 +58,33 @@ def possible(link: Pair, alone: Mapping[str, float], cards: Mapping[str, Mapping
     119.0
     """
     return min(ends(alone, link) + [speed for card in ends(cards, link) for speed in card.values()])
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One direction of a path: MiB/s that one stream of TCP moved, and that could be moved at most."""
+
+    link: Pair
+    carried: float
+    ceiling: float
+
+
+def carried(
+    cluster: Cluster, links: Sequence[Pair], cards: Mapping[str, Mapping[str, float]], evidence: Evidence
+) -> tuple[Path, ...]:
+    """Stream over each link, one after the other, once each of its machines has streamed to itself."""
+
+    def arrived(told: Result, what: str) -> float:
+        evidence.result(told, what)
+        return rate(told)
+
+    nodes = [cluster[name] for name in dict.fromkeys(name for link in links for name in (link.source, link.target))]
+    with ExitStack() as servers:
+        for node in nodes:
+            servers.enter_context(serving(node))
+        alone = {node.name: arrived(stream(node, LOOPBACK), f"{node.name}: to itself") for node in nodes}
+        found = {link: arrived(stream(cluster[link.source], cluster[link.target].address), str(link)) for link in links}
+    return tuple(Path(link, value, possible(link, alone, cards)) for link, value in found.items())
 
 
 def ring(names: Sequence[str]) -> tuple[Pair, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -11,14 +11,12 @@ from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.report.measurements import LimitExceeded, Measurements
-from pytest_ai_how.shell import Result
 
-from .._streams import rate, serving, stream
 from ._facts import HOSTNAME, HOSTS, INTERFACES, WAY_OUT, Interface, resolves
 from ._mesh import Mesh, told
 from ._outside import fetching, wrong_peer
 from ._ports import declared, required
-from ._throughput import LOOPBACK, SPEEDS, possible, ring
+from ._throughput import SPEEDS, carried, ring
 
 
 @pytest.mark.check("INF-07")
@@ -86,19 +84,9 @@ def test_throughput(cluster: Cluster, facts: Facts, evidence: Evidence, measure:
     links = ring(cluster.all.names)
     assert links, f"{cluster.name}: has one machine; there is no link to put to the test"
     cards = facts(SPEEDS)
-
-    def arrived(told: Result, what: str) -> float:
-        evidence.result(told, what)
-        return rate(told)
-
-    with ExitStack() as servers:
-        for node in cluster.nodes:
-            servers.enter_context(serving(node))
-        alone = {node.name: arrived(stream(node, LOOPBACK), f"{node.name}: to itself") for node in cluster.nodes}
-        found = {link: arrived(stream(cluster[link.source], cluster[link.target].address), str(link)) for link in links}
-    for link, value in found.items():
-        measure.ceiling("network.path", possible(link, alone, cards), "MiB/s", node=str(link))
-        measure("network.throughput", value, "MiB/s", node=str(link))
+    for path in carried(cluster, links, cards, evidence):
+        measure.ceiling("network.path", path.ceiling, "MiB/s", node=str(path.link))
+        measure("network.throughput", path.carried, "MiB/s", node=str(path.link))
 
 
 @pytest.mark.check("INF-09")

@@ -11,7 +11,7 @@ from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import JobOptions, Slurm
 
-from ._ranks import Place, Ran, expect, in_place, launch, placed
+from ._ranks import Place, Ran, expect, launch, placed
 from ._topology import pair
 
 #: MiB for each process: PyTorch and the buffers of a reduction, and what CUDA's libraries take on top.
@@ -40,11 +40,7 @@ def run_in_container(
     with placed(slurm, run_id, *COMMON, f"distributed/{program}.py") as folder:
         flags = ("nv",) if gpus else ()
         argv = command("exec", image, "python3", f"{folder}/{program}.py", *args, binds=[folder], flags=flags)
-        ran = launch(slurm, evidence, program, at, argv, **wanted)
-    in_place(ran, at.shape)
-    for told in ran.told:
-        expect(ran, told, "container", image)
-    return ran
+        return launch(slurm, evidence, program, at, argv, image, **wanted)
 
 
 def on_two_gpus(slurm: Slurm, registry: Registry, evidence: Evidence, run_id: str) -> Callable[..., Ran]:

@@ -12,7 +12,7 @@ from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.slurm import Slurm
 
 from ..phase6._containers import numbers
-from ._ranks import Place, Ran, expect, in_place, launch
+from ._ranks import Place, Ran, expect, launch
 
 #: MiB on each node: an interpreter for each rank, and what its ranks share by memory; and for each rank in a container,
 #: as each has an own process that serves the image by FUSE.
@@ -37,11 +37,7 @@ def run(slurm: Slurm, evidence: Evidence, at: Place, image: str, program: str, *
     argv, mem = ("python3", program, *args), MEMORY
     if image:
         argv, mem = command("exec", image, *argv, binds=[str(path.parent)]), at.per_node * MEMORY_IN_CONTAINER
-    ran = launch(slurm, evidence, path.stem, at, argv, mpi="pmix", mem=mem, overcommit=over)
-    in_place(ran, at.shape)
-    for told in ran.told:
-        expect(ran, told, "container", image)
-    return ran
+    return launch(slurm, evidence, path.stem, at, argv, image, mpi="pmix", mem=mem, overcommit=over)
 
 
 def matrices(size: int) -> tuple[Matrix, Matrix]:

@@ -76,12 +76,14 @@ def placed(slurm: Slurm, run_id: str, *programs: str) -> Iterator[str]:
 
 
 def launch(
-    slurm: Slurm, evidence: Evidence, program: str, at: Place, argv: Sequence[str], **options: Unpack[JobOptions]
-) -> Ran:
-    """Start a program by one srun, and return what its ranks told.
+    slurm: Slurm, evidence: Evidence, program: str, at: Place, argv: Sequence[str], image: str = "",
+    **options: Unpack[JobOptions],
+) -> Ran:  # fmt: skip
+    """Start a program by one srun, and return what its ranks told: each ran once, and where it was to.
 
-    That it fails, hangs, or tells something else is a failure that names the node whose task failed first, by srun's
-    word, or all that it ran on: whoever ran srun had no part in it.
+    ``argv`` starts it in containers of ``image``, or on the nodes themselves (``''``). That it fails, hangs, or tells
+    something else is a failure that names the node whose task failed first, by srun's word, or all that it ran on:
+    whoever ran srun had no part in it.
     """
     shape = at.shape
     job = options["name"] = f"{program}-{time.monotonic_ns()}"
@@ -111,7 +113,11 @@ def launch(
         f"of {shape.ranks}: nothing told them of each other; do: compare `srun --mpi=list` with what the program was "
         "built for"
     )
-    return Ran(program, tuple(documents[0] or ()), seconds)
+    ran = Ran(program, tuple(documents[0] or ()), seconds)
+    in_place(ran, shape)
+    for told in ran.told:
+        expect(ran, told, "container", image)
+    return ran
 
 
 def in_place(ran: Ran, shape: Shape) -> tuple[str, ...]:

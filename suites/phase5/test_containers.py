@@ -10,7 +10,7 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import Slurm
 
-from ..phase1._throughput import SPEEDS
+from ..phase1._throughput import SPEEDS, carried, ring
 from ._collectives import (
     by_backend,
     exact,
@@ -23,7 +23,7 @@ from ._collectives import (
 )
 from ._mpi import right_collectives, run
 from ._narrow import everyone, on_nodes, two
-from ._path import both_ways, judge
+from ._path import judge
 from ._ranks import Place, Ran, placed
 
 pytestmark = pytest.mark.requires("apptainer", "slurm", "shared-storage", "compute.several")
@@ -96,7 +96,7 @@ def test_bandwidth_over_gloo(
         return slowest(ran)
 
     node, reached = on_nodes(slurm, evidence, names, 1, reduce)
-    paths = both_ways(slurm.cluster, names, cards, evidence)
+    paths = carried(slurm.cluster, ring(names), cards, evidence)
     judge("collective.gloo.all_reduce", reached, node, paths, measure, TIMES)
 
 

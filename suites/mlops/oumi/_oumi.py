@@ -250,14 +250,21 @@ class Oumi:
 
     def submissions(self) -> Mapping[str, dict[str, Any]]:
         """What Oumi's own launcher is given: jobs in a container, by Slurm; nothing where one of them is not there."""
-        if not isinstance(self.launcher, SlurmLauncher) or not self.runtime.image:
+        launcher, image = self.launcher, self.runtime.image
+        if not isinstance(launcher, SlurmLauncher) or not image:
             return {}
-        work, most, gpus = self.plan.launch, self.one(), any(one.gpus for one in self._records())
-        ask = Request(min(work.cpus, most.cpus), min(work.memory, most.memory), int(gpus))
-        argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if self.real else ()
-        inner = quote(command("exec", self.runtime.image, *argv, binds=[self.launcher.folder], flags=flags))
-        user = self.launcher.slurm.user
-        return submissions(work, ask, inner, user=user, folder=self.folder, real=self.real)
+
+        def action() -> Mapping[str, str]:
+            work, most, gpus = self.plan.launch, self.one(), any(one.gpus for one in self._records())
+            ask = Request(min(work.cpus, most.cpus), min(work.memory, most.memory), int(gpus))
+            argv, flags = ("oumi", "train", "-c", "train.yaml"), ("nv",) if self.real else ()
+            inner = quote(command("exec", image, *argv, binds=[self.launcher.folder], flags=flags))
+            made = submissions(work, ask, inner, user=launcher.slurm.user, folder=self.folder, real=self.real)
+            return {name: json.dumps(config) for name, config in made.items()}
+
+        # Whoever asks first asks Slurm, and what is placed, held to the schema and submitted is the same.
+        found = self.once.told(f"{self.name}-submissions", action)
+        return {name: json.loads(config) for name, config in found.items()}
 
     def place(self) -> None:
         """Put all files where jobs find them; once a run."""

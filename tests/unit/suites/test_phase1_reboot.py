@@ -21,7 +21,7 @@ from suites.phase1._reboot import Doing, doing, not_back, services_of
 from tests.fakes import Switchboard, fake_cluster
 
 from .phase1_fakes import SOCKETS, bringup, measure
-from .test_phase1_network import Wire
+from .test_phase1_mesh import Wire
 
 BEFORE = Doing(frozenset({"slurmd.service", "ssh.service"}), frozenset({"tcp 22 of sshd"}), "running", ())
 
@@ -98,7 +98,7 @@ def test_what_a_machine_does_is_told_in_one_round_trip() -> None:
     units = json.dumps([{"unit": name} for name in ("ssh.service", "user@0.service", "run-u7.service")])
 
     def answer(script: str) -> Any:
-        from .test_phase1_network import answering
+        from .test_phase1_mesh import answering
 
         def said(name: str, argv: list[str]) -> tuple[int, str, str]:
             told = {"ss": SOCKETS["node01"], "is-system-running": "running", "--failed": "[]"}
