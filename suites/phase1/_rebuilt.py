@@ -12,6 +12,7 @@ from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.ssh import SshTransport
 
 from ..phase4._small import Small
+from ..phase6._nested import exit_of
 from ._host import pinned
 
 
@@ -43,8 +44,7 @@ def rebuild(small: Small) -> Rebuilt:
 def _made(small: Small) -> Node:
     made = small.up()
     if not made.ok:
-        said = (made.stderr.strip() or made.stdout.strip() or "nothing").splitlines()[-1]
-        raise AiHowError(small.config.name, f"`{made.command}` exited with {made.returncode}: {said}")
+        raise AiHowError(small.config.name, f"`{made.command}` {exit_of(made)}")
     return small.node()
 
 

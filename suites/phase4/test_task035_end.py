@@ -8,6 +8,7 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
 from ..phase6._inventory import difference
+from ..phase6._nested import exit_of
 from ._facts import differences, duplicates
 from ._lives import End, Interrupted, Stop
 from ._small import OFF, ON
@@ -43,7 +44,7 @@ def test_interrupted_runs(killed_whole: Interrupted, killed_half: Interrupted, e
         evidence.result(seen.next, f"{name}: the next start")
         evidence.attach(f"{name}: after the next start", str(seen.after))
         assert seen.before.entries, f"localhost: {name}: the journal names nothing; nothing was interrupted"
-        assert seen.next.ok, f"localhost: {name}: the next start exited with {seen.next.returncode}, expected 0"
+        assert seen.next.ok, f"localhost: {name}: the next start {exit_of(seen.next)}"
         how = "was up already" if seen is killed_whole else "is up"
         assert f"cluster {seen.name} {how} (" in seen.next.stdout, (
             f"localhost: {name}: the next start does not say that the cluster {how}; see its output"
@@ -70,7 +71,7 @@ def test_destroy_leaves_nothing(destroyed: End, evidence: Evidence) -> None:
         "not ours, before and after", "\n".join(f"{k}: {a} | {b}" for k, (a, b) in destroyed.witnesses.items())
     )
     assert made, "localhost: the inventory did not change when the cluster came up; nothing would be found"
-    assert destroyed.result.ok, f"localhost: `down` exited with {destroyed.result.returncode}, expected 0"
+    assert destroyed.result.ok, f"localhost: `down` {exit_of(destroyed.result)}"
     left = difference(destroyed.before, destroyed.after)
     evidence.attach("left behind or gone", "\n".join(left) or "nothing")
     assert not left, f"localhost: after the cluster was destroyed: {'; '.join(left)}; expected the host as before"

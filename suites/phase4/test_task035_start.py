@@ -12,6 +12,7 @@ from pytest_ai_how.pci import held
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 
+from ..phase6._nested import exit_of
 from ._converge import Change, changes, reality_of
 from ._facts import differences, duplicates
 from ._lives import Again, Crowd
@@ -62,7 +63,7 @@ def test_a_second_start_changes_nothing(again: Again, evidence: Evidence) -> Non
     evidence.attach("before", str(again.before))
     evidence.attach("after", str(again.after))
     assert again.before.processes, "localhost: no process of the cluster before the second start; nothing to compare"
-    assert again.result.ok, f"localhost: the second start exited with {again.result.returncode}, expected 0"
+    assert again.result.ok, f"localhost: the second start {exit_of(again.result)}"
     assert "was up already" in again.result.stdout, (
         f"localhost: the second start said {again.result.stdout.splitlines()[:1]}, expected that the cluster was up"
     )

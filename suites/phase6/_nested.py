@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ _OFFLINE = {"AI_HOW_MIRROR": "http://127.0.0.1:9"}
 # Seconds: a hundred times what a run takes; and what it may take to end when it is told to.
 _WITHIN, _GRACE = 600.0, 60.0
 _FIRST, _SUBNETS = 201, 40
+# What pytest_ai_how.progress writes before each line of it.
+_PROGRESS = re.compile(r"\[ *\d+\.\d s\] ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,17 @@ def execute(argv: list[str], folder: Path, environ: Mapping[str, str], within: f
             raise
     said = log.read_text(errors="replace")
     return Result(tuple(argv), process.returncode, said, seconds=time.monotonic() - started)
+
+
+def exit_of(result: Result) -> str:
+    r"""What a command of ours exited with and what it said to that, without the progress before.
+
+    >>> exit_of(Result(("up",), 1, "[  0.4 s] small: starting\nnode01: does not boot\n  do: read console.log\n"))
+    'exited with 1, expected 0: node01: does not boot\n  do: read console.log'
+    """
+    lines = f"{result.stdout}\n{result.stderr}".splitlines()
+    said = "\n".join(line for line in lines if line.strip() and not _PROGRESS.match(line))
+    return f"exited with {result.returncode}, expected 0: {said or 'it said nothing'}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from suites.mlops._trained import Killed, Trained
 from suites.mlops.distributed import test_distributed as checks
 from suites.mlops.distributed._judged import in_place
 from tests.unit.suites.mlops_fakes import (
+    DATA,
     HEALTHY,
     KILLED,
     ONE_NODE,
@@ -198,6 +199,18 @@ def test_output_that_tells_of_a_broken_connection(line: str, evidence: Evidence)
     checks.test_errors(runs(evidence))
     with pytest.raises(AssertionError, match=r"job 9 \(ddp-mnist\): standard error has 1 bad lines, first '"):
         checks.test_errors(runs(evidence, {"ddp-mnist": mnist(stderr=f"INFO: x\n{line}\n")}))
+
+
+@pytest.mark.seen_to_fail("TR2-10")
+def test_an_agent_that_heard_late_that_all_are_done(evidence: Evidence) -> None:
+    """The agent that keeps the store was gone; the sample is of PyTorch 2.13.0."""
+    said = (DATA / "exit-barrier.txt").read_text()
+    for gone in (said, said.replace("Broken pipe", "Connection reset by peer")):
+        checks.test_errors(runs(evidence, {"ddp-mnist": mnist(stderr=gone)}))
+    late = said.replace("DistNetworkError: Failed to recv", "DistStoreError: wait timeout after 300000ms")
+    for worse, lines in ((late, 7), (said + "Traceback (most recent call last):\n", 1)):
+        with pytest.raises(AssertionError, match=rf"job 9 \(ddp-mnist\): standard error has {lines} bad lines, first"):
+            checks.test_errors(runs(evidence, {"ddp-mnist": mnist(stderr=worse)}))
 
 
 @pytest.mark.seen_to_fail("TR2-10")

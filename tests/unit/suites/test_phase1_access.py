@@ -22,9 +22,11 @@ from suites.phase1 import _facts as read
 from suites.phase1 import test_access as access
 from suites.phase1._access import administrators
 from suites.phase1._rebuilt import Rebuilt
+from suites.phase4._small import Small
 from tests.fakes import fake_cluster
 
 from .phase1_fakes import ADDRESS, SSHD, also, facts
+from .task035_fakes import small
 
 KEY_ONLY = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey).\n")
 PASSWORDS = Result((), 255, stderr="root@10.78.0.12: Permission denied (publickey,password).\n")
@@ -233,6 +235,17 @@ def test_a_rebuilt_machine_that_is_not_told_from_the_old_one() -> None:
     ):
         with pytest.raises(AssertionError, match=rf"^controller: {says}"):
             access.test_a_rebuilt_machine_lets_us_in(seen, Evidence())
+
+
+def test_a_machine_that_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "[  0.4 s] anew: starting machines\nnode01: no sshd\n    (nothing)\n  do: read console.log\n"
+    monkeypatch.setattr(Small, "up", lambda self: Result(("up",), 1, said))
+    made = small(tmp_path)
+    with pytest.raises(AiHowError) as caught:
+        _rebuilt.rebuild(made)
+    assert str(caught.value) == (
+        "life: `up` exited with 1, expected 0: node01: no sshd\n    (nothing)\n  do: read console.log"
+    )
 
 
 def test_a_login_by_an_old_key(monkeypatch: pytest.MonkeyPatch) -> None:
