@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from pytest_ai_how.lease.state import carries
 GRACE = 2.0
 # What SIGKILL is given to take effect; only a process in an uninterruptible wait needs more.
 _KILL = 5.0
+# In execve(2) a process has neither arguments nor environment for a moment: 0.2 ms of the 8 that Python takes to start,
+# more where its program has to be read from a disk. Seconds between looks, and how many.
+_BETWEEN, _LOOKS = 0.001, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,30 @@ def _ancestry(pid: int) -> Iterator[int]:
 
 
 def _carries(pid: int, cookie: str) -> bool:
-    for name in ("cmdline", "environ"):
-        try:
-            content = Path(f"/proc/{pid}/{name}").read_bytes()
-        except OSError:  # gone, a kernel thread, or somebody else's and so not ours
-            continue
-        if cookie.encode() in content and carries(content.decode(errors="replace"), cookie):
+    for look in range(_LOOKS):
+        arguments, variables = _content(pid, "cmdline"), _content(pid, "environ")
+        if any(cookie in text and carries(text, cookie) for text in (arguments, variables)):
             return True
+        # Arguments come first, by microseconds; some have no environment at all.
+        if variables or (arguments and look) or not _becomes_another(pid):
+            return False
+        time.sleep(_BETWEEN)
     return False
+
+
+def _content(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    except OSError:  # gone, or somebody else's and so not ours
+        return ""
+
+
+def _becomes_another(pid: int) -> bool:
+    """Whether a process without environment may be in execve(2): kernel threads and the dead have no program."""
+    try:
+        return bool(Path(f"/proc/{pid}/exe").readlink())
+    except OSError:
+        return False
 
 
 class Processes:
