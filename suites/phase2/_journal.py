@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -20,6 +20,8 @@ DAEMONS = ("munge", "mariadb", "slurmdbd", "slurmctld", "slurmd")
 _WRONG = re.compile(r"\b(?:error|fatal): |\[ERROR\]|\bFailed with result\b", re.IGNORECASE)
 #: LogTimeFormat=iso8601_ms of Slurm (the default): the machine's local time, without its zone.
 _LOGGED = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)\] (.*)")
+#: Seconds by which the machines' clocks may be apart (limit of node.clock_offset).
+_CLOCKS = 1.0
 #: Bytes of a log that are read from its end: a day of a busy node.
 _TAIL = 4_000_000
 
@@ -40,15 +42,25 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Harmless:
-    """A line that says ``error`` and is none, of one unit, and why."""
+    """A line that says ``error`` and is none, of one unit, and why.
+
+    With ``before`` it is none until any unit of any machine has first written a line with that; where none did, it is
+    one.
+    """
 
     unit: str
     pattern: re.Pattern[str]
     reason: str
+    before: re.Pattern[str] | None = None
 
-    def covers(self, line: Line) -> bool:
-        """Whether a line is such a one."""
-        return line.unit == self.unit and self.pattern.search(line.text) is not None
+    def covers(self, line: Line, written: Sequence[Line]) -> bool:
+        """Whether a line is such a one, among all that was ``written`` in the cluster."""
+        if line.unit != self.unit or not self.pattern.search(line.text):
+            return False
+        if self.before is None:
+            return True
+        first = min((one.time for one in written if self.before.search(one.text)), default=0.0)
+        return line.time <= first + _CLOCKS
 
 
 def journal(since: float) -> Fact[tuple[Line, ...]]:
@@ -125,10 +137,23 @@ def parse_steps(text: str) -> tuple[Line, ...]:
 def known_harmless() -> tuple[Harmless, ...]:
     """The lines of ``harmless.yaml``."""
     entries = yaml.safe_load((Path(__file__).parent / "harmless.yaml").read_text(encoding="utf-8"))
-    return tuple(Harmless(one["unit"], re.compile(one["line"]), one["reason"]) for one in entries)
+    return tuple(
+        Harmless(one["unit"], re.compile(one["line"]), one["reason"], before and re.compile(before))
+        for one in entries
+        for before in [one.get("before")]
+    )
 
 
-def wrong(lines: Iterable[Line], since: float, harmless: Iterable[Harmless] = ()) -> Iterator[Line]:
-    """Those of the lines that say that something went wrong since a point in time, and are not known to be harmless."""
+def wrong(
+    lines: Iterable[Line], since: float, harmless: Iterable[Harmless] = (), written: Sequence[Line] = ()
+) -> Iterator[Line]:
+    """Those of the lines that say that something went wrong since a point in time, and are not known to be harmless.
+
+    ``written`` is what the whole cluster wrote since then, by which some lines are judged.
+    """
     known = tuple(harmless)
-    return (line for line in lines if line.time >= since and line.wrong and not any(one.covers(line) for one in known))
+    return (
+        line
+        for line in lines
+        if line.time >= since and line.wrong and not any(one.covers(line, written) for one in known)
+    )

@@ -257,6 +257,17 @@ def test_lines_that_are_harmless_are_so_for_one_unit_and_a_reason() -> None:
         scan(line(101, first.replace("No such file or directory", "Permission denied")))
 
 
+@pytest.mark.seen_to_fail("SLU-51")
+def test_a_slurmd_that_asks_before_the_controller_has_started() -> None:
+    early = "slurmd: error: Unable to register: Unable to contact slurm controller (connect failure)"
+    started = "slurmctld: Running as primary controller"
+    scan(line(105, early, "slurmd"), line(109, early, "slurmd"), line(110, started))
+    wrote = "^controller: slurmd wrote 'slurmd: error: Unable to register"
+    for lines in ([], [line(110, started)], [line(110, started), line(118, started)]):
+        with pytest.raises(AssertionError, match=wrote):
+            scan(line(115, early, "slurmd"), *lines)
+
+
 def test_lines_of_machines_in_other_zones_and_that_are_no_text() -> None:
     (found,) = journals.parse_steps("-0530\n[1970-01-01T00:00:00.000] [1.0] x\nno line of a log\n")
     assert found.time == 5.5 * 3600
