@@ -49,7 +49,7 @@ def for_one(records: Sequence[NodeRecord], cpus: int, memory: int) -> Request:
     assert usable, f"slurm: {seen}; expected a node that takes jobs; do: `sinfo -N -l`"
     record = next((one for one in usable if one.gpus), usable[0])
     return Request(
-        min(cpus, record.cpus), min(memory, record.memory), min(1, record.gpus), (record.name,), record.partitions[0]
+        min(cpus, record.cpus), min(memory, record.for_jobs), min(1, record.gpus), (record.name,), record.partitions[0]
     )
 
 
@@ -59,7 +59,7 @@ def for_topology(records: Sequence[NodeRecord], topology: Topology, cpus: int, m
     least = min(record.cpus for record in mine) // topology.per_node
     return Request(
         max(1, min(cpus, least)),
-        min(memory, *(record.memory for record in mine)),
+        min(memory, *(record.for_jobs for record in mine)),
         topology.per_node,
         topology.nodes,
         topology.partition,
@@ -70,7 +70,7 @@ def describe(request: Request, records: Sequence[NodeRecord], cpus: int, memory:
     """The plan, what is there, and what came of both, for the report."""
     lines = [f"planned    {cpus} CPUs a process, {memory} MiB a machine"]
     lines += [
-        f"{record.name:<10} {record.cpus} CPUs, {record.memory} MiB, {record.gpus} GPUs, {record.state}"
+        f"{record.name:<10} {record.cpus} CPUs, {record.for_jobs} MiB, {record.gpus} GPUs, {record.state}"
         for record in records
     ]
     return "\n".join([*lines, f"asked for  {request}"])

@@ -35,7 +35,7 @@ def run_in_container(
     if not gpus:
         # Two processes of one node share the pages of PyTorch: a small node has room for them, not for twice as much.
         known = slurm.nodes()
-        mem = min([mem, *(known[name].memory for name in at.names if name in known)])
+        mem = min([mem, *(known[name].for_jobs for name in at.names if name in known)])
     wanted = (gpus or JobOptions()) | JobOptions(mpi="none", resv_ports=2, mem=mem)
     with placed(slurm, run_id, *COMMON, f"distributed/{program}.py") as folder:
         flags = ("nv",) if gpus else ()

@@ -35,7 +35,8 @@ HARMLESS = frozenset({"COMPLETING", "PLANNED", "CLOUD", "DYNAMIC_NORM", "DYNAMIC
 class NodeRecord:
     """A node as slurmctld sees it. ``states`` holds the base state first, then flags such as ``DRAIN``.
 
-    ``cores`` are those of a socket, ``threads`` those of a core.
+    ``cores`` are those of a socket, ``threads`` those of a core. ``memory`` is RealMemory, and ``specialized`` (MiB)
+    what MemSpecLimit keeps of it from jobs.
     """
 
     name: str
@@ -53,6 +54,7 @@ class NodeRecord:
     sockets: int = 0
     cores: int = 0
     threads: int = 0
+    specialized: int = 0
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> NodeRecord:
@@ -73,7 +75,13 @@ class NodeRecord:
             sockets=number(raw.get("sockets")) or 0,
             cores=number(raw.get("cores")) or 0,
             threads=number(raw.get("threads")) or 0,
+            specialized=number(raw.get("specialized_memory")) or 0,
         )
+
+    @property
+    def for_jobs(self) -> int:
+        """The memory that jobs may be given, MiB."""
+        return self.memory - self.specialized
 
     @property
     def state(self) -> str:

@@ -226,7 +226,7 @@ class Oumi:
         usable = [one for one in records if one.usable and one.partitions][:PROCESSES]
         if len(usable) < PROCESSES:
             raise JobFailed("slurm", f"{len(usable)} nodes take jobs", expected=f"{PROCESSES}", cure="`sinfo -N -l`")
-        least = min(one.cpus for one in usable), min(one.memory for one in usable)
+        least = min(one.cpus for one in usable), min(one.for_jobs for one in usable)
         return Request(min(work.cpus, least[0]), min(work.memory, least[1]), 0, tuple(one.name for one in usable))
 
     def _records(self) -> tuple[NodeRecord, ...]:

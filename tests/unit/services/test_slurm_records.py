@@ -29,6 +29,9 @@ def test_nodes(parser: str) -> None:
     assert node.partitions == ("gpu", "debug")
     assert node.boot_time
     assert node.usable
+    assert (node.specialized, node.for_jobs) == (0, 1024)
+    # MemSpecLimit=171 of scontrol show node --json.
+    assert NodeRecord.of({"name": "node01", "real_memory": 939, "specialized_memory": 171}).for_jobs == 768
 
 
 @pytest.mark.parametrize(

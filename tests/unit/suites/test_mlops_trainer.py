@@ -211,6 +211,8 @@ def test_requests_ask_for_no_more_than_there_is() -> None:
     assert for_one([small], 4, 8192) == Request(2, 1024, 1, ("a",), "gpu")
     assert for_one([node("a", gpus=0), node("b")], 4, 8192) == Request(4, 8192, 1, ("b",), "gpu")
     assert for_one([node("a", gpus=0)], 4, 8192).gpus == 0
+    # MemSpecLimit: what Slurm keeps for the node itself is not to be had.
+    assert for_one([node("a", memory=1024, specialized=171)], 4, 8192).memory == 853
     with pytest.raises(AssertionError, match="^slurm: a DOWN; expected a node that takes jobs"):
         for_one([node("a", states=("DOWN",))], 4, 8192)
     with pytest.raises(AssertionError, match="^slurm: no node; expected"):

@@ -126,7 +126,9 @@ def test_jobs_are_confined_and_leave_a_guest_its_own_memory() -> None:
     settings = files["/etc/slurm/cgroup.conf"].splitlines()
     assert "CgroupPlugin=cgroup/v2" in settings
     assert {"ConstrainCores=yes", "ConstrainRAMSpace=yes", "ConstrainDevices=yes"} <= set(settings)
-    assert "NodeName=node01 NodeAddr=10.99.0.11 CPUs=1 RealMemory=768 " in files["/etc/slurm/slurm.conf"]
+    assert (
+        "NodeName=node01 NodeAddr=10.99.0.11 CPUs=1 RealMemory=939 MemSpecLimit=171 " in files["/etc/slurm/slurm.conf"]
+    )
     assert [line.split()[:3] for line in files["/etc/fstab"].splitlines() if "virtiofs" in line] == [
         ["ai-how-shared", "/mnt/shared", "virtiofs"]
     ]
