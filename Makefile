@@ -25,10 +25,11 @@ validate: images  ## phase 6 on a cluster made on this machine
 
 test: lint types unit integration  ## all that must pass before a change lands
 
-lint: setup  ## style and the import contracts
+lint: setup  ## style, the import contracts, and GitHub's schema of workflows
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@! command -v shellcheck >/dev/null || shellcheck provisioning/host/setup .ci/run
 
 types: setup  ## mypy, strict
