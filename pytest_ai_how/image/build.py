@@ -216,7 +216,7 @@ class Builder:
         assert size is not None
         machine.mkdir()
         progress.say(f"{definition.name} image", "writing the disk")
-        facts = make_disk(definition.name, root, machine / DISK, size, sandbox)
+        facts = make_disk(definition.name, root, machine / DISK, size, definition.versions.epoch, sandbox)
         (machine / INITRD).write_bytes(initramfs(definition.kernel, kernel, root))
         shutil.copyfile(kernel.vmlinuz, machine / KERNEL)
         keep_accounts(root, machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_ai_how.errors import CommandError, ImageError
@@ -40,16 +41,40 @@ _LEFTOVERS = (
 )
 
 
+@dataclass(frozen=True)
+class _Inside:
+    """Runs the commands of roles in ``root``. What they write the time into gets ``epoch``, where they know that.
+
+    ``SOURCE_DATE_EPOCH`` is what reproducible-builds.org has agreed on. useradd, for one, writes the day on which a
+    password was changed.
+    """
+
+    root: Path
+    sandbox: Sandbox
+    epoch: int
+
+    def run(self, loaded: LoadedRole, step: str, argv: tuple[str, ...], text: str = "") -> None:
+        """Run one command. Raises ImageError naming role and step, with the command's last words."""
+        try:
+            self.sandbox.run(argv, root=self.root, input=text, env={"SOURCE_DATE_EPOCH": str(self.epoch)})
+        except CommandError as error:
+            last = " | ".join(error.result.stdout.splitlines()[-5:])
+            raise ImageError(
+                f"role {loaded.name}, {step}", f"`{error.result.command}` exited with {error.result.returncode}: {last}"
+            ) from error
+
+
 def customize(definition: Definition, root: Path, sandbox: Sandbox, wheels: Wheels | None = None) -> None:
     """Apply the roles to ``root``, all of one kind before the next kind. Raises ImageError naming role and step.
 
     ``wheels`` installs the Python packages of roles that have such, when their steps have made the environment.
     """
+    inside = _Inside(root, sandbox, definition.versions.epoch)
     for loaded in definition.roles:
         _copy_files(loaded, root)
     for loaded in definition.roles:
         for account in loaded.role.users:
-            _add_account(loaded, account, root, sandbox)
+            _add_account(loaded, account, inside)
     owners = _numbers(root / "etc/passwd"), _numbers(root / "etc/group")
     for loaded in definition.roles:
         for directory in loaded.role.directories:
@@ -60,11 +85,11 @@ def customize(definition: Definition, root: Path, sandbox: Sandbox, wheels: Whee
             place.symlink_to(target)
     for loaded in definition.roles:
         for number, step in enumerate(loaded.role.steps, 1):
-            _inside(loaded, f"step {number}", step.run, root, sandbox, step.input)
+            inside.run(loaded, f"step {number}", step.run, step.input)
     if wheels:
         for loaded in definition.roles:
             wheels.install(loaded, root)
-    _set_units(definition.roles, root, sandbox)
+    _set_units(definition.roles, inside)
     for loaded in definition.roles:
         _blank(loaded, root)
     remove(root, _LEFTOVERS)
@@ -88,13 +113,13 @@ def _copy_files(loaded: LoadedRole, root: Path) -> None:
         place.chmod(file.mode)
 
 
-def _add_account(loaded: LoadedRole, account: Account, root: Path, sandbox: Sandbox) -> None:
+def _add_account(loaded: LoadedRole, account: Account, inside: _Inside) -> None:
     number = str(account.uid)
-    _inside(loaded, f"group {account.name}", ("groupadd", "--gid", number, account.name), root, sandbox)
+    inside.run(loaded, f"group {account.name}", ("groupadd", "--gid", number, account.name))
     # '*' is no password, but unlike '!' no locked account either: sshd without PAM refuses those.
     add = ("useradd", "--uid", number, "--gid", number, "--create-home", "--home-dir", account.home)
     how = ("--shell", account.shell, "--password", "*", account.name)
-    _inside(loaded, f"user {account.name}", (*add, *how), root, sandbox)
+    inside.run(loaded, f"user {account.name}", (*add, *how))
 
 
 def _make_directory(directory: Directory, role: str, root: Path, owners: tuple[dict[str, int], dict[str, int]]) -> None:
@@ -108,11 +133,11 @@ def _make_directory(directory: Directory, role: str, root: Path, owners: tuple[d
     place.chmod(int(directory.mode, 8))
 
 
-def _set_units(roles: Iterable[LoadedRole], root: Path, sandbox: Sandbox) -> None:
+def _set_units(roles: Iterable[LoadedRole], inside: _Inside) -> None:
     for loaded in roles:
         for verb, units in (("enable", loaded.role.units.enable), ("mask", loaded.role.units.mask)):
             if units:
-                _inside(loaded, f"{verb} units", ("systemctl", "--root=/", verb, *units), root, sandbox)
+                inside.run(loaded, f"{verb} units", ("systemctl", "--root=/", verb, *units))
 
 
 def _blank(loaded: LoadedRole, root: Path) -> None:
@@ -125,16 +150,6 @@ def _blank(loaded: LoadedRole, root: Path) -> None:
         place.touch(mode=0o644)
         os.utime(place, (_FUTURE, _FUTURE))
     remove(root, (pattern.lstrip("/") for pattern in loaded.role.remove))
-
-
-def _inside(loaded: LoadedRole, step: str, argv: tuple[str, ...], root: Path, sandbox: Sandbox, text: str = "") -> None:
-    try:
-        sandbox.run(argv, root=root, input=text)
-    except CommandError as error:
-        last = " | ".join(error.result.stdout.splitlines()[-5:])
-        raise ImageError(
-            f"role {loaded.name}, {step}", f"`{error.result.command}` exited with {error.result.returncode}: {last}"
-        ) from error
 
 
 def _parent(root: Path, path: str) -> Path:

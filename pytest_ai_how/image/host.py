@@ -19,9 +19,7 @@ TOOLS: Mapping[str, str] = MappingProxyType(
     {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux", "sync": "coreutils"}
 )
 # The same for disks of virtual machines.
-DISK_TOOLS: Mapping[str, str] = MappingProxyType(
-    {"apt-get": "apt", "dpkg-deb": "dpkg", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils"}
-)
+DISK_TOOLS: Mapping[str, str] = MappingProxyType({"apt-get": "apt", "dpkg-deb": "dpkg", "qemu-img": "qemu-utils"})
 
 
 def check_host(step: str, cure: str, *, keyring: Path = KEYRING, tools: Mapping[str, str] = TOOLS) -> None:

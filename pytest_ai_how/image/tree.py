@@ -29,17 +29,29 @@ def content_digest(root: Path) -> tuple[str, int]:
     total = 0
     whole = hashlib.sha256()
     for path, status in _walk(root):
-        kind = stat.S_IFMT(status.st_mode)
-        what = ""
-        if kind == stat.S_IFREG:
+        if stat.S_ISREG(status.st_mode):
             total += status.st_size
-            what = file_digest(Path(path))[0]
-        elif kind == stat.S_IFLNK:
-            what = str(Path(path).readlink())
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            what = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-        whole.update(_line(root, path, status, what))
+        whole.update(_line(root, path, status, _what(path, status)))
     return whole.hexdigest(), total
+
+
+def differing(first: Path, second: Path) -> list[str]:
+    """What is not the same below both roots, or in only one of them, by :func:`content_digest`'s measure; sorted."""
+    lines = (
+        {_name(root, path): _line(root, path, status, _what(path, status)) for path, status in _walk(root)}
+        for root in (first, second)
+    )
+    one, other = lines
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def _what(path: str, status: os.stat_result) -> str:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        return file_digest(Path(path))[0]
+    if kind == stat.S_IFLNK:
+        return str(Path(path).readlink())
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if kind in (stat.S_IFCHR, stat.S_IFBLK) else ""
 
 
 def file_digest(path: Path) -> tuple[str, int]:
@@ -83,9 +95,12 @@ def files_fingerprint(folder: Path) -> str:
 
 
 def _line(root: Path, path: str, status: os.stat_result, what: str) -> bytes:
-    name = path.removeprefix(f"{root}/")
-    line = f"{name}\0{status.st_mode:o}\0{status.st_uid}:{status.st_gid}\0{what}\n"
+    line = f"{_name(root, path)}\0{status.st_mode:o}\0{status.st_uid}:{status.st_gid}\0{what}\n"
     return line.encode("utf-8", "surrogateescape")
+
+
+def _name(root: Path, path: str) -> str:
+    return path.removeprefix(f"{root}/")
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:

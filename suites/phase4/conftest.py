@@ -113,6 +113,30 @@ def twins(tiny: Source, pytestconfig: pytest.Config, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
+def compared(
+    request: pytest.FixtureRequest,
+    cluster_config: ClusterConfig,
+    bringup: Bringup,
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Image, ...]:
+    """An image, built twice: the small one, and with ``--scale=full`` that of the machines."""
+    from pytest_ai_how.image.definitions import Source
+    from pytest_ai_how.image.needed import images_of, origin
+    from pytest_ai_how.skin.keys import CREW
+
+    from ._packages import built_twice
+
+    crew = pytestconfig.stash[CREW]
+    if crew.orders.settings.scale != "full":
+        small: tuple[Image, ...] = request.getfixturevalue("twins")
+        return small
+    name = images_of(cluster_config.model_copy(update={"driver": bringup.driver.name}))[0]
+    folder = tmp_path_factory.mktemp("machines-twins")
+    return built_twice(Source.shipped(), folder, crew.progress, name, origin(cluster_config))
+
+
+@pytest.fixture(scope="session")
 def package_outcomes(
     tiny: Source, twins: tuple[Image, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Outcome]:

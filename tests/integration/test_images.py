@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from pytest_ai_how.errors import HostError, ImageError
 from pytest_ai_how.image import ensure_image, image_digest
 from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
-from pytest_ai_how.image.store import Store, mounts_below, verify
+from pytest_ai_how.image.store import WHOLE, Image, Store, mounts_below, verify
+from pytest_ai_how.image.tree import differing
 from pytest_ai_how.shell import Result
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="images are built by root only")
@@ -122,6 +124,33 @@ def test_the_node_image_holds_what_was_declared_and_no_secret() -> None:
         assert list(root.glob(secret)) == []
     for build_only in ("var/lib/apt/lists/*", "etc/apt/sources.list*", "var/cache/apt/*", "usr/sbin/policy-rc.d"):
         assert [path for path in root.glob(build_only) if not path.is_dir()] == []
+
+
+def test_the_images_of_machines_built_twice_are_the_same(tmp_path: Path) -> None:
+    """The real ones, each with an empty cache of its own, in two minutes; a file that differs is named.
+
+    Two that are built at once disturb each other's pace, which what threads write went by.
+    """
+
+    def build(cache: str) -> dict[str, Image]:
+        store = Store(tmp_path / cache / "images")
+        store.folder.mkdir(parents=True)
+        return Builder(Source.shipped(), store).ensure(["node", "vm"], Heard())
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(build, ("cache", "another-cache"))
+    assert one["node"].manifest["packages"] == other["node"].manifest["packages"], "the mirror changed meanwhile"
+    assert differing(one["node"].path, other["node"].path) == []
+    assert differing(one["vm"].path, other["vm"].path) == []
+    for name in ("node", "vm"):
+        assert one[name].manifest["content"] == other[name].manifest["content"]
+        assert one[name].manifest["tree"] == other[name].manifest["tree"]
+    # Time stamps too, which a disk holds.
+    assert one["node"].manifest[WHOLE] == other["node"].manifest[WHOLE]
+    # Days of accounts made by roles are the epoch's, 2026-01-01, whatever day it is.
+    days = [line.split(":")[2] for line in (one["node"].path / "etc/shadow").read_text().splitlines()]
+    assert set(days) == {"20454"}
+    assert not (one["node"].path / "usr/lib/ai-how/database.py").exists()
 
 
 def test_a_changed_image_is_built_anew_and_two_builds_are_equal(world: Path, store: Store) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from pytest_ai_how.drivers.libvirt.rights import refusal
 from pytest_ai_how.errors import HostError, ProvisionError
 
 # libvirt-python has no types: a connection, domain or network is what has the methods that are used.
@@ -43,6 +44,8 @@ def connected(uri: str) -> Iterator[Connection]:
     try:
         connection = libvirt.open(uri)
     except libvirt.libvirtError as error:
+        if refused := refusal(uri):
+            raise refused from error
         raise HostError(
             "localhost",
             f"libvirt does not answer at {uri}: {error.get_error_message()}",

@@ -41,6 +41,11 @@ _BOOT = {True: 90.0, False: 400.0}
 _GUEST_OWN = 256
 # Seconds: Slurm's own default. Emulated guests need it.
 _ANSWER_WITHIN = 10
+# A bridge of libvirt's own comes with firewall rules, for which it runs programs that a daemon alone does not bring.
+_BRIDGE_CURE = (
+    "if it lacks programs or folders, apt-get install libvirt-daemon-system iptables and systemctl restart libvirtd; "
+    "or run the same command as root, whose bridge needs neither"
+)
 #: Guests have a kernel of their own with control groups version 2, and nothing else uses them.
 CONFINEMENT = Confinement("cgroup/v2", {})
 #: The names of an image's parts in its folder.
@@ -140,7 +145,7 @@ class Build:
             self.journal.intend("bridge", name=network.bridge, cookie=cookie(self.config.name))
             make_bridge(network, self.config.name)
         self.journal.intend("libvirt-network", cluster=self.config.name, daemon=self.daemon)
-        connection.networkDefineXML(network_xml(self.config, own_bridge=own)).create()
+        make_network(self.config, connection, own_bridge=own)
 
     def _furnish(self, machine: Machine) -> None:
         """Make the machine's files."""
@@ -177,6 +182,13 @@ class Build:
 
     def _mounts(self, node: NodeConfig) -> tuple[VirtiofsMount, ...]:
         return mounts_of(self.config, node, self.shared)
+
+
+def make_network(config: ClusterConfig, connection: api.Connection, *, own_bridge: bool) -> None:
+    """Have libvirt make the cluster's network, over a bridge of our own or with one. Raises :class:`ProvisionError`."""
+    cure = "see what libvirt says to it" if own_bridge else _BRIDGE_CURE
+    with api.naming(f"network of {config.name}", "libvirt does not make it", cure):
+        connection.networkDefineXML(network_xml(config, own_bridge=own_bridge)).create()
 
 
 def renderer(config: ClusterConfig, identity: Identity, shared: Path) -> Renderer:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api, names, reaper, view
+from pytest_ai_how.drivers.libvirt.rights import refusal
 from pytest_ai_how.errors import DeadlineExceeded, HostError, ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.lease.processes import Process, marked
@@ -84,6 +85,8 @@ def chosen_daemon() -> str:
         )
     found = running_daemon()
     if not found and os.geteuid() != 0:
+        if refused := refusal(SYSTEM):
+            raise refused
         raise HostError(
             "localhost",
             f"no libvirt daemon answers at {SYSTEM}, and a private one can't be started: not root",

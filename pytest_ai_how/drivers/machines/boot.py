@@ -42,7 +42,11 @@ def await_ssh(
 
 def boot_failed(node: NodeConfig, console: Path, seen: str) -> ProvisionError:
     """The error for a machine that does not come up."""
-    said = console.read_text(errors="replace").strip().splitlines()[-_TAIL:] if console.exists() else []
+    try:
+        said = console.read_text(errors="replace").strip().splitlines()[-_TAIL:] if console.exists() else []
+    except PermissionError:
+        # libvirt gives root a console that it opens itself, though the machine is another's.
+        said = ['(not ours to read: the daemon\'s /etc/libvirt/qemu.conf says stdio_handler = "file")']
     tail = "\n".join(f"    {line}" for line in said) or "    (nothing)"
     return ProvisionError(
         node.name,

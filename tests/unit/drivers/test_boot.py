@@ -74,3 +74,17 @@ def test_what_is_no_sshd_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch, t
         pytest.raises(ProvisionError, match=r"(?s)node01: not answering on port 22 within 0.2 s.*\(nothing\)"),
     ):
         boot.await_ssh(NODE, tmp_path / "console", str, 0.2, every=0.01)
+
+
+def test_a_console_that_is_root_s_hides_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = tmp_path / "console.log"
+    console.touch()
+
+    def read_text(_self: Path, **_how: str) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    said = str(boot.boot_failed(NODE, console, "it ended"))
+    assert (
+        "it ended; the console's end:\n    (not ours to read: the daemon's /etc/libvirt/qemu.conf says stdio_" in said
+    )

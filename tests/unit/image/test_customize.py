@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.customize import customize, remove
 from pytest_ai_how.image.definitions import Source
 from pytest_ai_how.image.sandbox import Sandbox
+from pytest_ai_how.shell import Result
 from tests.unit.image.conftest import Write
 
 
@@ -60,6 +63,28 @@ def test_a_link_in_the_root_does_not_lead_out_of_it(source: Source, write: Write
     with pytest.raises(ImageError, match=r"/var/run/x/y: leads out of the image"):
         apply(source, write, root, "empty: [/var/run/x/y]\n")
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+class Told(Sandbox):
+    """A sandbox in which nothing runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, Mapping[str, str]]] = []
+
+    def run(self, argv: Sequence[str], **how: Any) -> Result:
+        self.told.append((argv[0], how["env"]))
+        return Result(tuple(argv), 0, "")
+
+
+def test_what_runs_is_told_the_time_to_write(source: Source, write: Write, root: Path) -> None:
+    """useradd would write today's date into /etc/shadow, and images built on two days would differ by it."""
+    users = "users: [{name: hpc, uid: 1000, home: /home/hpc}]"
+    write("roles/top/role.yaml", f"description: x\n{users}\nsteps: [{{run: [make]}}]\nunits: {{enable: [a.service]}}\n")
+    sandbox = Told()
+    customize(source.define("node"), root, sandbox)
+    time = {"SOURCE_DATE_EPOCH": "1700000000"}
+    assert sandbox.told == [(name, time) for name in ("groupadd", "useradd", "make", "systemctl")]
 
 
 def test_remove_does_not_follow_links(root: Path, tmp_path: Path) -> None:

@@ -42,10 +42,11 @@ class Said(Sandbox):
 
     def __init__(self, **answers: tuple[int, str]) -> None:
         super().__init__()
-        self.answers = answers
+        self.answers, self.ran = answers, list[tuple[str, ...]]()
 
     def run(self, argv: Any, **_: Any) -> Result:
-        program = argv[1] if argv[0] == "qemu-img" else argv[0]
+        self.ran.append(tuple(argv))
+        program = {"qemu-img": argv[1], "sh": argv[3]}.get(argv[0], argv[0]) if len(argv) > 1 else argv[0]
         status, said = self.answers.get(program, (0, ""))
         result = Result(tuple(argv), status, said)
         if status:
@@ -87,7 +88,20 @@ def test_what_cannot_be_read_is_no_image(said: tuple[int, str]) -> None:
 def test_an_image_that_does_not_check_is_not_made(tmp_path: Path) -> None:
     (tmp_path / "disk.raw").touch()
     with pytest.raises(ImageError, match=r"qemu-img finds .*corruptions=3(.|\n)*expected: a qcow2 image of 4 GiB"):
-        make_disk("vm", tmp_path / "root", tmp_path / "disk.qcow2", 4, Said(**answers(DAMAGED, status=2)))
+        make_disk("vm", tmp_path / "root", tmp_path / "disk.qcow2", 4, 0, Said(**answers(DAMAGED, status=2)))
+
+
+def test_a_disk_is_made_by_the_trees_own_program_with_nothing_of_the_moment(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").touch()
+    (tmp_path / "disk.qcow2").touch()
+    sandbox = Said(**answers(CLEAN))
+    make_disk("vm", tmp_path / "root", tmp_path / "disk.qcow2", 4, 1700000000, sandbox)
+    argv = sandbox.ran[0]
+    assert argv[4:8] == (str(tmp_path / "root"), str(tmp_path), "1700000000", "mke2fs")
+    assert 'chroot "$tree" env SOURCE_DATE_EPOCH="$epoch"' in argv[2]
+    number = argv[argv.index("-U") + 1]
+    assert f",hash_seed={number}" in argv[argv.index("-E") + 1]
+    assert argv[-2:] == ("/mnt/place/disk.raw", "4G")
 
 
 def test_a_full_host_is_told_apart_from_a_disk_that_is_too_small(tmp_path: Path) -> None:
@@ -96,15 +110,15 @@ def test_a_full_host_is_told_apart_from_a_disk_that_is_too_small(tmp_path: Path)
     root = tmp_path / "root"
     root.mkdir()
     with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
-        make_disk("vm", root, tmp_path / "disk.qcow2", 1, Said(mke2fs=full))
+        make_disk("vm", root, tmp_path / "disk.qcow2", 1, 0, Said(mke2fs=full))
     (root / "large").write_bytes(b"x" * 2**20)
     with pytest.raises(ImageError, match=r"vm image: 1 MiB do not fit into a disk of 0 GiB\n  do: raise 'size'"):
-        make_disk("vm", root, tmp_path / "disk.qcow2", 0, Said(mke2fs=full))
+        make_disk("vm", root, tmp_path / "disk.qcow2", 0, 0, Said(mke2fs=full))
 
 
 def test_other_words_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="vm image: mke2fs exited with 1: mke2fs: something new"):
-        make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, Said(mke2fs=(1, "mke2fs: something new")))
+        make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, 0, Said(mke2fs=(1, "mke2fs: something new")))
 
 
 def test_the_kernels_inside_are_read_from_the_file_system(tmp_path: Path) -> None:

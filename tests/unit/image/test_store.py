@@ -14,7 +14,7 @@ import pytest
 
 from pytest_ai_how.errors import ImageError
 from pytest_ai_how.image.store import Image, Store, describe, mounts_below, processes_using, verify
-from pytest_ai_how.image.tree import content_digest, fingerprint, settle_times
+from pytest_ai_how.image.tree import content_digest, differing, fingerprint, settle_times
 
 DIGEST = "ab12" * 16
 LIBRARY = "root/usr/lib/x86_64-linux-gnu/slurm-wlm/task_affinity.so"
@@ -324,6 +324,20 @@ def test_what_the_build_wrote_gets_one_time_and_the_rest_keeps_its_own(tmp_path:
     settle_times(tmp_path, began, 1_700_000_000)
     times = {path.name: int(path.stat().st_mtime) for path in tmp_path.iterdir()}
     assert times == {"package": 1_600_000_000, "written": 1_700_000_000, "future": 2_145_916_800}
+
+
+def test_what_differs_between_two_trees_is_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "etc").mkdir(parents=True)
+        for file in ("same", "content", "mode"):
+            (tmp_path / name / "etc" / file).write_text("x")
+        (tmp_path / name / "link").symlink_to(name)
+    assert differing(tmp_path / "one", tmp_path / "one") == []
+    (tmp_path / "two/etc/content").write_text("y")
+    (tmp_path / "two/etc/mode").chmod(0o600)
+    (tmp_path / "one/only").mkdir()
+    os.utime(tmp_path / "two/etc/same", (0, 0))
+    assert differing(tmp_path / "one", tmp_path / "two") == ["etc/content", "etc/mode", "link", "only"]
 
 
 def test_the_content_digest_does_not_depend_on_place_or_time(tmp_path: Path) -> None:
