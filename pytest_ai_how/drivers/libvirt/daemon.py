@@ -11,6 +11,7 @@ import pwd
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_ai_how.deadline import wait_for
@@ -116,14 +117,17 @@ def is_up(cluster: str) -> bool:
     return _private_socket(cluster) is not None
 
 
-def start_private(cluster: str, journal: Journal) -> None:
+def start_private(cluster: str, journal: Journal, pages: Iterable[str] = ()) -> None:
     """Start the cluster's private daemon and return when it answers.
 
+    ``pages`` are the sizes of huge pages (``2M``, ``1G``) for which it sees a hugetlbfs that nobody else sees.
     Raises :class:`ProvisionError` with what it said when it does not.
     """
     home = cluster_state(cluster) / "machines" / "libvirt"
     for name in ("etc", "lib", "log", "run", "fresh"):
         (home / name).mkdir(parents=True, mode=0o700)
+    for size in pages:
+        (home / "pages" / size).mkdir(parents=True, mode=0o700)
     (home / "etc/qemu.conf").write_text(_QEMU_CONF)
     (home / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF)
     _accounts(home)

@@ -131,7 +131,7 @@ class LibvirtDriver:
         chosen = daemon.chosen_daemon()
         (machines / _DAEMON_FILE).write_text(chosen)
         if chosen == daemon.PRIVATE:
-            daemon.start_private(config.name, journal)
+            daemon.start_private(config.name, journal, {node.hugepages for node in config.nodes if node.hugepages})
         Build(config, machines, journal, images, self._hypervisor(config.name, chosen), chosen).run()
         if warm:
             running = self._logins(config)

@@ -76,6 +76,7 @@ def looks(config: ClusterConfig, daemon: str, no_kvm: Callable[[], str]) -> tupl
     ]
     if daemon != PRIVATE:
         found.append(lambda: _check_names(config, daemon))
+        found.append(lambda: check_mounted_pages(config, Path("/proc/mounts").read_text()))
     return tuple(found)
 
 
@@ -202,6 +203,24 @@ def check_pages(config: ClusterConfig, sysfs: Path = Path("/sys/kernel/mm/hugepa
                 f"{found} huge pages of {size} free",
                 expected=f"{needed} for {', '.join(node.name for node in starting)}",
                 cure=f"echo {needed} >{sysfs}/hugepages-{kib}kB/nr_hugepages, or leave hugepages out",
+            )
+
+
+def check_mounted_pages(config: ClusterConfig, mounts: str) -> None:
+    """Refuse huge pages to machines of a daemon that runs where no hugetlbfs has them. ``mounts``: /proc/mounts.
+
+    ``hugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0`` (Linux 6.1; 1G is written 1024M)
+    """
+    found = [line.split() for line in mounts.splitlines()]
+    sizes = {option for fields in found if fields[2] == "hugetlbfs" for option in fields[3].split(",")}
+    for size, (mib, _) in _PAGES.items():
+        wanting = [node.name for node in config.nodes if node.hugepages == size]
+        if wanting and f"pagesize={mib}M" not in sizes:
+            raise HostError(
+                "localhost",
+                f"no hugetlbfs of pages of {size} is mounted, for {', '.join(wanting)}",
+                expected="one that was mounted before libvirtd started",
+                cure=f"mount -t hugetlbfs -o pagesize={size} hugetlbfs /dev/hugepages; systemctl restart libvirtd",
             )
 
 

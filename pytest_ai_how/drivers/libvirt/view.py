@@ -26,6 +26,9 @@ def main(home: Path, cache: Path, argv: list[str]) -> None:
     for name in _ACCOUNTS:
         if (home / name).exists():
             _mount(home / name, Path("/etc") / name, flags=_BIND)
+    # libvirt looks for huge pages among the mounts that it sees. What lies in "pages" is named by their size.
+    for folder in (home / "pages").glob("*"):
+        _mount(Path("hugetlbfs"), folder, b"hugetlbfs", data=f"pagesize={folder.name}".encode())
     os.execvp(argv[0], argv)  # noqa: S606  a list of words, from daemon.py
 
 

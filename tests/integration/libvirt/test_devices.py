@@ -1,21 +1,26 @@
-"""What machines are given of this host, as real libvirt defines it. Nothing boots: the card is one that no host has."""
+"""What machines are given of this host, by real libvirt. The card is one that no host has, and never starts."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pytest_ai_how.config.models import PciDevice
+from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api, build
 from pytest_ai_how.drivers.libvirt.driver import _address, _machine
 from pytest_ai_how.drivers.libvirt.host import host_lacks
+from pytest_ai_how.drivers.libvirt.names import machine_name
 from pytest_ai_how.drivers.machines.reality import planned
 from pytest_ai_how.drivers.select import libvirt_driver
-from pytest_ai_how.errors import HostError, ProvisionError
+from pytest_ai_how.errors import HostError, ProvisionError, TransportError
+from pytest_ai_how.node import Node
 from pytest_ai_how.pci import held
 from pytest_ai_how.progress import Silent
 
@@ -32,6 +37,7 @@ GPU = PciDevice(address="fffe:01:00.0", vendor="10de", device="2805")
 AUDIO = PciDevice(address="fffe:01:00.1", vendor="10de", device="22bd", kind="audio")
 LAST = (os.cpu_count() or 1) - 1
 # Westmere is old enough for each host, and for QEMU without KVM.
+PAGES = 512 // 2
 TUNED = {"cpus": 2, "pinning": [LAST, 0], "hugepages": "2M", "cpu_model": "Westmere"}
 
 
@@ -89,6 +95,60 @@ def test_pages_pinning_and_the_cpu_are_defined_as_configured(off: Made) -> None:
     assert cpu is not None
     checked = "partial" if tuned.get("type") == "kvm" else "none"
     assert (cpu.get("mode"), cpu.findtext("model"), cpu.get("check")) == ("custom", "Westmere", checked)
+
+
+@pytest.fixture
+def pages() -> Iterator[Path]:
+    """The count of huge pages of 2 MiB that nobody has, of which there are enough for one machine more meanwhile."""
+    kept = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    free = kept.with_name("free_hugepages")
+    if not kept.exists() or not os.access(kept, os.W_OK):
+        pytest.skip("this host's kernel sets no huge pages aside")
+    before = kept.read_text()
+    kept.write_text(str(int(before) + PAGES))
+    try:
+        if int(free.read_text()) < PAGES:
+            pytest.skip(f"this host has no {2 * PAGES} MiB of memory in whole huge pages")
+        yield free
+    finally:
+        kept.write_text(before)
+
+
+def test_a_machine_runs_on_its_pages_its_cpus_and_as_its_model(pages: Path, off: Made) -> None:
+    free = int(pages.read_text())
+    off.driver.start(off.config, "tuned01")
+    assert free - int(pages.read_text()) == PAGES
+    [pinned] = [_pinned(Path(f"/proc/{pid}")) for pid in _running(machine_name(NAME, "tuned01"))]
+    assert pinned == {0: str(LAST), 1: "0"}
+    wait_for(lambda: _reached(off.cluster["tuned01"]), within=400, what="reached", where="tuned01", every=0.5)
+    told = off.cluster["tuned01"].run("grep", "-m1", "^model name", "/proc/cpuinfo").stdout
+    assert "Westmere" in told
+    off.driver.stop(off.config, "tuned01", force=True)
+    assert int(pages.read_text()) == free
+
+
+def _reached(node: Node) -> bool:
+    try:
+        return node.run("true").ok
+    except TransportError:
+        return False
+
+
+def _running(domain: str) -> list[int]:
+    found = [one for one in Path("/proc").iterdir() if one.name.isdigit() and (one / "cmdline").exists()]
+    return [int(one.name) for one in found if f"guest={domain}," in (one / "cmdline").read_text(errors="replace")]
+
+
+def _pinned(process: Path) -> dict[int, str]:
+    """The host CPUs of each virtual CPU: QEMU calls their threads ``CPU 0/TCG`` or ``CPU 0/KVM``."""
+    found = {}
+    for thread in (process / "task").iterdir():
+        name = (thread / "comm").read_text().strip()
+        if name.startswith("CPU "):
+            allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)", (thread / "status").read_text(), re.MULTILINE)
+            assert allowed
+            found[int(name[4:].partition("/")[0])] = allowed[1]
+    return found
 
 
 def _place(hostdev: ET.Element) -> tuple[int, ...]:

@@ -119,6 +119,21 @@ def test_huge_pages_must_be_set_aside(tmp_path: Path) -> None:
     host.check_pages(config(hugepages="2M"), tmp_path)
 
 
+def test_huge_pages_of_a_daemon_that_runs_are_mounted() -> None:
+    ours = "proc /proc proc rw 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\n"
+    host.check_mounted_pages(config(), "")
+    host.check_mounted_pages(config(hugepages="2M"), ours)
+    host.check_mounted_pages(config(hugepages="1G"), ours.replace("2M", "1024M"))
+    for mounts, size in (("", "2M"), (ours, "1G"), (ours.replace("hugetlbfs rw", "tmpfs rw"), "2M")):
+        with pytest.raises(HostError) as caught:
+            host.check_mounted_pages(config(hugepages=size), mounts)
+        assert str(caught.value) == (
+            f"localhost: no hugetlbfs of pages of {size} is mounted, for node01\n"
+            "  expected: one that was mounted before libvirtd started\n"
+            f"  do: mount -t hugetlbfs -o pagesize={size} hugetlbfs /dev/hugepages; systemctl restart libvirtd"
+        )
+
+
 def test_disks_with_storage_need_direct_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beegfs = config().model_copy(update={"storage": Storage(kind="beegfs")})
     host.check_disks(beegfs, (tmp_path,))
