@@ -5,7 +5,8 @@ PYTEST := $(VENV)/bin/pytest
 CLUSTER ?= local
 WORKERS ?= 2
 # What jobs run, and what the interpreters of their machines find beside it.
-PROGRAMS = $(addprefix suites/,mlops/payloads mlops/oumi/payloads phase5/payloads phase5/payloads/mpi phase5/payloads/distributed)
+PROGRAMS = $(addprefix suites/,mlops/payloads mlops/oumi/payloads phase1/payloads phase2/payloads phase3/payloads \
+  phase5/payloads phase5/payloads/mpi phase5/payloads/distributed phase6/payloads)
 # More than cores: most checks wait for Slurm, and what measures runs alone.
 CHECKERS ?= 4
 

@@ -12,8 +12,12 @@ import json
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+#: Calls a function of the driver by its name, and ends the program with the driver's words when that fails.
+Call = Callable[..., None]
 
 SIZE, THREADS = 64, 256
 #: A product of this size keeps a GPU busy for milliseconds: far longer than it takes to ask for the next.
@@ -72,7 +76,7 @@ def main() -> int:
     """Print what each GPU made of it."""
     cuda = ctypes.CDLL("libcuda.so.1")
 
-    def call(name, *words):
+    def call(name: str, *words: object) -> None:
         status = getattr(cuda, name)(*words)
         if status:
             text = ctypes.c_char_p()
@@ -89,7 +93,7 @@ def main() -> int:
     return 0
 
 
-def device(call, number, seconds):
+def device(call: Call, number: int, seconds: float) -> dict[str, object]:
     """One GPU: its name, address, memory, and how well it multiplies; then it is kept busy for some seconds."""
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     call("cuDeviceGet", ctypes.byref(handle), number)
@@ -108,7 +112,7 @@ def device(call, number, seconds):
     return {"name": name.value.decode(), "bus": bus.value.decode(), "memory": memory.value, "wrong": wrong}
 
 
-def multiplied(call):
+def multiplied(call: Call) -> int:
     """How many elements of the product are not what they must be."""
     count = SIZE * SIZE
     left = [(7 * at + 3) % 11 - 5 for at in range(count)]
@@ -128,7 +132,7 @@ def multiplied(call):
     return sum(a != b for a, b in zip(struct.unpack(f"{count}f", found.raw), wanted, strict=True))
 
 
-def keep_busy(call, seconds):
+def keep_busy(call: Call, seconds: float) -> None:
     """Multiply without a pause; what comes out is of no interest."""
     end = time.monotonic() + seconds
     with prepared(call, LARGE) as (_, launch):
@@ -139,7 +143,7 @@ def keep_busy(call, seconds):
 
 
 @contextmanager
-def prepared(call, size):
+def prepared(call: Call, size: int) -> Iterator[tuple[list[ctypes.c_uint64], Callable[[], None]]]:
     """Memory of the current GPU for two matrices and their product, and how to have it made."""
     module, kernel = ctypes.c_void_p(), ctypes.c_void_p()
     call("cuModuleLoadData", ctypes.byref(module), PTX)

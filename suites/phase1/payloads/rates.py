@@ -12,6 +12,7 @@ power and is faster. Both are the median of single ones, timed by the GPU itself
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -28,7 +29,7 @@ def main() -> int:
     return 0
 
 
-def device(number):
+def device(number: int) -> dict[str, object]:
     """One GPU."""
     torch.cuda.set_device(number)
     torch.manual_seed(1)
@@ -50,21 +51,21 @@ def device(number):
     }
 
 
-def copied(size):
+def copied(size: int) -> float:
     """GB/s of copies of ``size`` bytes: each byte is read once and written once."""
     source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * size / seconds(lambda: target.copy_(source)) / 1e9
 
 
-def multiplied(side, kind):
+def multiplied(side: int, kind: torch.dtype) -> float:
     """TFLOP/s of products of two matrices: a multiplication and an addition for each of side cubed pairs."""
     left, right = (torch.randn(side, side, device="cuda").to(kind) for _ in range(2))
     product = torch.empty_like(left)
     return 2 * side**3 / seconds(lambda: torch.mm(left, right, out=product)) / 1e12
 
 
-def wrong(kind):
+def wrong(kind: torch.dtype) -> int:
     """How many elements of a product of small whole numbers differ from the one that the CPU makes of them.
 
     Their sums are below 256, up to which bfloat16 holds every whole number.
@@ -74,7 +75,7 @@ def wrong(kind):
     return int((found != left @ right).sum())
 
 
-def seconds(call):
+def seconds(call: Callable[[], object]) -> float:
     """The median time of one call, by the GPU's own clock."""
     for _ in range(WARM):
         call()
@@ -84,7 +85,7 @@ def seconds(call):
         call()
         mark.record()
     torch.cuda.synchronize()
-    return statistics.median(one.elapsed_time(two) for one, two in pairwise(marks)) / 1e3
+    return float(statistics.median(one.elapsed_time(two) for one, two in pairwise(marks))) / 1e3
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "r
 OCI = "application/vnd.oci.image"
 
 
-def layer():
+def layer() -> bytes:
     """The image's only layer, as a tar archive."""
     shell = os.path.realpath("/bin/sh")
     linked = subprocess.run(["ldd", shell], check=True, capture_output=True, text=True).stdout.split()
@@ -37,7 +37,7 @@ def layer():
     return made.getvalue()
 
 
-def described(kind, content):
+def described(kind: str, content: bytes) -> dict[str, object]:
     """A descriptor of the OCI image specification 1.1."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return {"mediaType": f"{OCI}.{kind}", "digest": digest, "size": len(content)}
@@ -53,33 +53,34 @@ settings = {
 }
 config = json.dumps(settings).encode()
 kept = described("config.v1+json", config)
-manifest = {"schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": kept, "layers": [files]}
+kind_of_index = f"{OCI}.manifest.v1+json"
+manifest = {"schemaVersion": 2, "mediaType": kind_of_index, "config": kept, "layers": [files]}
 index = json.dumps(manifest).encode()
 blobs = {files["digest"]: content, kept["digest"]: config}
-asked = []
+asked: list[str] = []
 
 
 class Registry(BaseHTTPRequestHandler):
     """As much of the distribution specification as a pull needs."""
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         """Answer a request by its path."""
         asked.append(f"{self.command} {self.path}")
         name = self.path.rpartition("/")[2]
         if self.path == "/v2/":
             self.answer(b"{}", "application/json")
         elif "/manifests/" in self.path:
-            self.answer(index, manifest["mediaType"])
+            self.answer(index, kind_of_index)
         elif name in blobs:
             self.answer(blobs[name], "application/octet-stream")
         else:
             self.send_error(404)
 
-    def do_HEAD(self):
+    def do_HEAD(self) -> None:
         """Answer as for GET, without the body."""
         self.do_GET()
 
-    def answer(self, body, kind):
+    def answer(self, body: bytes, kind: str) -> None:
         """Send a body, or for HEAD only what it is."""
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -89,7 +90,7 @@ class Registry(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         """Say nothing: what was asked for is told at the end."""
 
 

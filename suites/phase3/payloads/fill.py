@@ -14,7 +14,7 @@ path, blocks, reading = sys.argv[1], int(sys.argv[2]), sys.argv[3:] == ["read"]
 SIZE = 2**20
 
 
-def block(number):
+def block(number: int) -> bytes:
     """A block whose content follows from its number, and does not compress."""
     seed = hashlib.sha256(str(number).encode()).digest()
     return hashlib.shake_256(seed).digest(SIZE)
@@ -35,10 +35,10 @@ try:
             os.fsync(descriptor)
         written = number + 1
 except OSError as failed:
-    error = errno.errorcode[failed.errno]
+    error = errno.errorcode[failed.errno or 0]
 finally:
     try:
         os.close(descriptor)
     except OSError as failed:
-        error = error or errno.errorcode[failed.errno]
+        error = error or errno.errorcode[failed.errno or 0]
 print(json.dumps({"blocks": written, "error": error}))

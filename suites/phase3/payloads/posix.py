@@ -6,18 +6,19 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 folder = Path(sys.argv[1])
-seen = {}
+seen: dict[str, object] = {}
 
 
-def refused(call, *args):
+def refused(call: Callable[..., object], *args: object) -> str:
     """The name of the error that a call gives, or OK."""
     try:
         call(*args)
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     return "OK"
 
 
@@ -31,17 +32,17 @@ seen["read"] = one.read_text()
 with one.open("a") as file:
     file.write("beta")
 seen["append"] = one.read_text()
-with one.open("r+b") as file:
-    file.seek(2)
-    file.write(b"XX")
+with one.open("r+b") as raw:
+    raw.seek(2)
+    raw.write(b"XX")
 seen["overwrite"] = one.read_text()
 os.truncate(one, 3)
 seen["truncate"] = one.read_text()
 os.truncate(one, 6)
 seen["grow"] = one.read_bytes().hex()
-with one.open("r+b") as file:
-    file.seek(2**20)
-    file.write(b"end")
+with one.open("r+b") as raw:
+    raw.seek(2**20)
+    raw.write(b"end")
 content = one.read_bytes()
 seen["hole"] = [len(content), content[6 : 2**20].count(0), content[-3:].decode()]
 two = folder / "two"

@@ -16,19 +16,19 @@ from pathlib import Path
 folder, rest = Path(sys.argv[1]), sys.argv[2:]
 
 
-def blocks():
+def blocks() -> list[str]:
     """The names of the blocks that are whole."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def verified(name):
+def verified(name: str) -> str:
     """'' if a block is what its name says; else what is wrong with it."""
     try:
         with (folder / name).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return errno.errorcode.get(error.errno, str(error.errno))
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
     return "" if name.endswith(digest) else f"sha256 {digest}"
 
 
@@ -42,7 +42,7 @@ with Path(log).open("a", buffering=1) as said:
         try:
             fresh = [name for name in blocks() if name not in done]
         except OSError as error:
-            said.write(json.dumps({"n": -1, "at": time.time(), "error": errno.errorcode[error.errno]}) + "\n")
+            said.write(json.dumps({"n": -1, "at": time.time(), "error": errno.errorcode[error.errno or 0]}) + "\n")
             fresh = []
         for name in fresh:
             wrong = verified(name)

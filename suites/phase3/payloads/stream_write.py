@@ -16,7 +16,7 @@ from pathlib import Path
 folder, log, stop, size, pace = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
 
 
-def write(number):
+def write(number: int) -> None:
     """Write one block under another name, have it on the servers, and give it its own."""
     data = os.urandom(size)
     part = folder / ".part"
@@ -34,7 +34,7 @@ with Path(log).open("a", buffering=1) as said:
         try:
             write(number)
         except OSError as error:
-            failed = errno.errorcode.get(error.errno, str(error.errno))
+            failed = errno.errorcode.get(error.errno or 0, str(error.errno))
             said.write(json.dumps({"n": number, "begun": begun, "at": time.time(), "error": failed}) + "\n")
         else:
             said.write(json.dumps({"n": number, "begun": begun, "at": time.time(), "error": ""}) + "\n")

@@ -9,12 +9,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 what, folder, name, nodes, times = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 
 
-def meet():
+def meet() -> None:
     """Wait until all are here."""
     (folder / f"here-{name}").touch()
     end = time.monotonic() + 60
@@ -24,7 +25,7 @@ def meet():
         time.sleep(0.005)
 
 
-def append():
+def append() -> None:
     """Records of one write each, at the end of a file that is open all the time."""
     descriptor = os.open(folder / "records", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for number in range(times):
@@ -33,7 +34,7 @@ def append():
     os.close(descriptor)
 
 
-def count(lock):
+def count(lock: Callable[[int, int], object]) -> None:
     """Read a number, and write it back one higher, with the lock held."""
     guard = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     for _ in range(times):

@@ -12,4 +12,4 @@ try:
         os.setxattr(path, "user.ai_how", value.encode())
     print(json.dumps({"value": os.getxattr(path, "user.ai_how").decode(), "names": os.listxattr(path)}))
 except OSError as error:
-    print(json.dumps({"error": errno.errorcode[error.errno]}))
+    print(json.dumps({"error": errno.errorcode[error.errno or 0]}))

@@ -12,48 +12,56 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWUSER = 0x10000000
 BLOCK_DEVICE = os.makedev(8, 0)
+Action = Callable[[], object]
 
 
-def attempt(action):
+def attempt(action: Action) -> str:
     """Do it; return the name of the error, or OK."""
     try:
         action()
     except OSError as error:
-        return errno.errorcode.get(error.errno, str(error.errno))
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
     return "OK"
 
 
-def system_call(name, *arguments):
+def system_call(name: str, *arguments: object) -> None:
     """Call a function of the C library that answers 0 or sets errno."""
     if getattr(LIBC, name)(*arguments) != 0:
         raise OSError(ctypes.get_errno(), name)
 
 
-def open_for(path, flags):
+def open_for(path: str | Path, flags: int) -> None:
     """Open and close; what was created is removed again."""
     os.close(os.open(path, flags, 0o600))
     if flags & os.O_CREAT:
         Path(path).unlink()
 
 
-def make_block_device(path):
+def make_block_device(path: Path) -> None:
     """Make a device that is the first disk, and remove it again."""
     os.mknod(path, stat.S_IFBLK | 0o600, BLOCK_DEVICE)
-    Path(path).unlink()
+    path.unlink()
 
 
-def user_of(program):
+def user_of(program: str) -> str:
     """Start a set-uid program that waits for input, and tell which user the kernel runs it as."""
-    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        process = subprocess.Popen([program], start_new_session=True, **quiet)
+        process = subprocess.Popen(
+            [program],
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     finally:
@@ -62,24 +70,24 @@ def user_of(program):
     return "uid " + next(line.split()[2] for line in lines if line.startswith("Uid:"))
 
 
-def sudo():
+def sudo() -> None:
     """Ask sudo for root without a password."""
     done = subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         raise PermissionError(errno.EPERM, done.stderr)
 
 
-def set_uid_programs(folder):
+def set_uid_programs(folder: str) -> list[str]:
     """The programs of a folder with the set-uid bit."""
     return sorted(str(path) for path in Path(folder).iterdir() if not path.is_symlink() and is_set_uid(path))
 
 
-def is_set_uid(path):
+def is_set_uid(path: Path) -> bool:
     """Whether a file is run as its owner."""
     return path.is_file() and bool(path.stat().st_mode & stat.S_ISUID)
 
 
-def as_root_of_a_new_namespace(actions):
+def as_root_of_a_new_namespace(actions: Mapping[str, Action]) -> list[list[str]]:
     """Become root of a user namespace of our own, and attempt the actions there."""
     reader, writer = os.pipe()
     uid = os.getuid()
@@ -100,18 +108,18 @@ def as_root_of_a_new_namespace(actions):
 
 etc, programs = sys.argv[1:]
 write, create = os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_CREAT | os.O_EXCL
-host = {
+host: dict[str, Action] = {
     f"read {etc}/shadow": lambda: open_for(f"{etc}/shadow", os.O_RDONLY),
     f"write {etc}/passwd": lambda: open_for(f"{etc}/passwd", write),
     f"create {etc}/ai-how-escaped": lambda: open_for(f"{etc}/ai-how-escaped", create),
     "write /proc/sys/kernel/core_pattern": lambda: open_for("/proc/sys/kernel/core_pattern", write),
     "create /usr/ai-how-escaped": lambda: open_for("/usr/ai-how-escaped", create),
 }
-devices = {"make a block device": lambda: make_block_device(Path.home() / "ai-how-disk")}
+devices: dict[str, Action] = {"make a block device": lambda: make_block_device(Path.home() / "ai-how-disk")}
 for found in Path("/dev").iterdir():
     if found.is_block_device() or found.name in ("mem", "kmem", "port"):
-        devices[f"open {found}"] = lambda path=found: open_for(path, os.O_RDONLY)
-rights = {
+        devices[f"open {found}"] = partial(open_for, found, os.O_RDONLY)
+rights: dict[str, Action] = {
     "mount a file system": lambda: system_call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
     "set the host name": lambda: system_call("sethostname", b"escaped", 7),
     "become user 0": lambda: os.setuid(0),

@@ -13,33 +13,34 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def write(folder):
+def write(folder: str) -> str:
     """Write a file that tells who wrote it; return the name of the error, or OK."""
     try:
         (Path(folder) / "from-inside").write_text("written inside")
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     return "OK"
 
 
-def witness(folder):
+def witness(folder: str) -> str | None:
     """What the file that the check put there says, None when it is not seen."""
     path = Path(folder) / "witness"
     return path.read_text() if path.is_file() else None
 
 
-def reachable_cpus():
+def reachable_cpus() -> list[int]:
     """The CPUs that this process can get itself onto: an affinity can be set anew, a cpuset can't be left."""
-    os.sched_setaffinity(0, range(os.cpu_count()))
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     return sorted(os.sched_getaffinity(0))
 
 
-def others_environment():
+def others_environment() -> list[str]:
     """The names that the environment of any other process holds, and AI_HOW_SECRET if it is set anywhere in it.
 
     Apptainer's own process keeps its configuration there, with this text in it: it must not hold what is looked for.
     """
-    secret, names = b"AI_HOW_SECRET" + b"=", set()
+    secret = b"AI_HOW_SECRET" + b"="
+    names: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             content = path.read_bytes()

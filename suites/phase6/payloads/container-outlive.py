@@ -14,7 +14,7 @@ from pathlib import Path
 folder, generation = Path(sys.argv[1]), Path(sys.argv[2])
 
 
-def which():
+def which() -> str:
     """The generation of the image that this container runs on."""
     return generation.read_text() if generation.exists() else "original"
 

@@ -12,9 +12,9 @@ import time
 INSIDE = "import sys; print('ready', flush=True); sys.stdin.read(); print('done')"
 count, command = int(sys.argv[1]), sys.argv[2:]
 started = time.monotonic()
-pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-processes = [subprocess.Popen([*command, "python3", "-c", INSIDE], **pipes) for _ in range(count)]
-ready = [process.stdout.readline().strip() for process in processes]
+call, pipe = [*command, "python3", "-c", INSIDE], subprocess.PIPE
+processes = [subprocess.Popen(call, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(count)]
+ready = [process.stdout.readline().strip() if process.stdout else "" for process in processes]
 took = time.monotonic() - started
 at_once = sum(word == "ready" and process.poll() is None for word, process in zip(ready, processes, strict=True))
 ends = []

@@ -12,7 +12,7 @@ import sys
 import torch
 
 
-def numbers(count, state):
+def numbers(count: int, state: int) -> list[int]:
     """Small whole numbers that look random."""
     found = []
     for _ in range(count):

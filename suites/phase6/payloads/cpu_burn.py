@@ -9,7 +9,7 @@ import os
 import time
 
 
-def burn(seconds):
+def burn(seconds: float) -> float:
     """Compute for so long, and return the CPU seconds that this process got meanwhile."""
     value, before, until = 1, time.process_time(), time.monotonic() + seconds
     while time.monotonic() < until:
@@ -19,14 +19,15 @@ def burn(seconds):
 
 
 seconds = float(os.environ["SECONDS_TO_BURN"])
+cpus = os.cpu_count() or 1
 allowed = sorted(os.sched_getaffinity(0))
-os.sched_setaffinity(0, range(os.cpu_count()))
+os.sched_setaffinity(0, range(cpus))
 reachable = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, allowed)
 # All begin when the gate shuts: on an emulated machine to start them takes longer than they compute.
 waiting, gate = os.pipe()
 pipes = []
-for _ in range(os.cpu_count() + 1):
+for _ in range(cpus + 1):
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(gate)

@@ -30,7 +30,7 @@ PTX = b"""
 cuda = ctypes.CDLL("libcuda.so.1")
 
 
-def call(name, *arguments):
+def call(name: str, *arguments: object) -> None:
     """Call the CUDA driver; end with what it answered when that is not success."""
     if status := getattr(cuda, name)(*arguments):
         sys.exit(f"{name} answered {status}")

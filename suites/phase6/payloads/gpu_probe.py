@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 
-def attempt(path):
+def attempt(path: str) -> str:
     """Open a device; return the name of the error, or OK. ENXIO: allowed, but no driver is behind it."""
     try:
         os.close(os.open(path, os.O_RDWR))
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     return "OK"
 
 
