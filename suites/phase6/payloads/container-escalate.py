@@ -106,6 +106,9 @@ def as_root_of_a_new_namespace(actions: Mapping[str, Action]) -> list[list[str]]
     return [["namespace", *pair] for pair in zip(what, answers, strict=False)]
 
 
+if "APPTAINER_CONTAINER" not in os.environ:
+    # Outside, as root, each attempt would succeed: the machine would have another name.
+    sys.exit("not in a container: nothing is tried")
 etc, programs = sys.argv[1:]
 write, create = os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_CREAT | os.O_EXCL
 host: dict[str, Action] = {

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +90,11 @@ def test_a_host_file_that_was_changed(evidence: Evidence) -> None:
     digests = ["1  /etc/passwd\n2  /etc/shadow\n", "1  /etc/passwd\n9  /etc/shadow\n"]
     with pytest.raises(AssertionError, match=r"^node02: /etc/shadow was changed from inside"):
         escalate(machines({"node02": [("sha256sum -- /etc/passwd", digests)]}), evidence)
+
+
+def test_nothing_is_tried_outside_of_a_container() -> None:
+    program = Path(checks.__file__).parent / "payloads/container-escalate.py"
+    environment = {name: value for name, value in os.environ.items() if name != "APPTAINER_CONTAINER"}
+    # Without arguments it would come no further, should it try.
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "not in a container: nothing is tried\n")
