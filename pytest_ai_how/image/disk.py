@@ -165,4 +165,6 @@ def _explained(error: CommandError, name: str, root: Path, size: int) -> ImageEr
         return disk_full(name, root.parent)
     last = " | ".join(said.splitlines()[-5:])
     program = "mke2fs" if error.result.argv[0] == "sh" else error.result.argv[0]
-    return ImageError(f"{name} image", f"{program} exited with {error.result.returncode}: {last}")
+    # What env(1) exits with when the tree has no such program.
+    cure = "add e2fsprogs to the packages of one of its roles" if error.result.returncode == 127 else ""
+    return ImageError(f"{name} image", f"{program} exited with {error.result.returncode}: {last}", cure=cure)

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 WORLD = {
-    "roles/tiny/role.yaml": "description: x\npackages: [netbase, kmod]\n",
+    "roles/tiny/role.yaml": "description: x\npackages: [netbase, kmod, e2fsprogs]\n",
     "roles/kernel/role.yaml": (
         "description: x\nneeds: [tiny]\n"
         "kernel: {package: linux-image-cloud-amd64, busybox: busybox-static, modules: [virtio_blk]}\n"

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="images are built by r
 
 # A tree of ten packages with a kernel: half a minute.
 WORLD = {
-    "roles/tiny/role.yaml": "description: x\npackages: [netbase, kmod]\n",
+    "roles/tiny/role.yaml": "description: x\npackages: [netbase, kmod, e2fsprogs]\n",
     "roles/tiny/files/etc/motd": "hello\n",
     "roles/kernel/role.yaml": (
         "description: x\nneeds: [tiny]\npackages: [jq]\n"

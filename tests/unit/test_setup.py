@@ -121,6 +121,23 @@ def test_setup_leaves_out_what_this_debian_does_not_have(host: Host) -> None:
     assert "setup: installing Debian packages: fio virtiofsd\n" in host.setup().stdout
 
 
+def test_setup_asks_fresh_lists_for_what_old_ones_do_not_know(host: Host) -> None:
+    """A machine that was just made has none: Debian 13 is to get there what Debian 12 does not have."""
+    host.root = True
+    (host.folder / "provisioning/host/packages").write_text("fio fio\n?virtiofsd virtiofsd\n?newer newer\n")
+    host.program("apt-cache", '#!/bin/sh\n[ "$*" = "show virtiofsd" ] && [ -e "$STATE/lists" ]\n')
+    host.program("apt-get", APT.replace("*' update '*)", """*' update '*) : >"$STATE/lists";"""))
+    assert "setup: installing Debian packages: fio virtiofsd\n" in host.setup().stdout
+    assert [line.split()[-2] for line in host.log if line.startswith("apt-get") and " update " in line] == ["update"]
+    # Where all is there that is known, nothing is asked for.
+    for name in ("fio", "virtiofsd"):
+        (host.programs / f"installed-{name}").touch()
+    (host.programs / "lists").unlink()
+    (host.programs / "log").unlink()
+    assert host.setup().returncode == 0
+    assert not [line for line in host.log if line.startswith("apt-get")]
+
+
 def test_setup_installs_only_what_is_missing(host: Host) -> None:
     host.root = True
     for name in ("python3-venv", "keys"):

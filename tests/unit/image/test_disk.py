@@ -119,6 +119,13 @@ def test_a_full_host_is_told_apart_from_a_disk_that_is_too_small(tmp_path: Path)
 def test_other_words_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="vm image: mke2fs exited with 1: mke2fs: something new"):
         make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, 0, Said(mke2fs=(1, "mke2fs: something new")))
+    lacks = (127, "env: 'mke2fs': No such file or directory")
+    with pytest.raises(ImageError) as caught:
+        make_disk("vm", tmp_path, tmp_path / "disk.qcow2", 1, 0, Said(mke2fs=lacks))
+    assert str(caught.value) == (
+        "vm image: mke2fs exited with 127: env: 'mke2fs': No such file or directory\n"
+        "  do: add e2fsprogs to the packages of one of its roles"
+    )
 
 
 def test_the_kernels_inside_are_read_from_the_file_system(tmp_path: Path) -> None:
