@@ -60,7 +60,9 @@ log_outputs = "3:stderr"
 QEMU = "namespaces = []\ncgroup_controllers = []\n"
 # The two daemons, in a network of their own, and with processes that end with the first of them.
 APART = ("unshare", "--net", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child", "--mount-proc")
+# The host's systemd knows nothing of these processes and could not register a machine for them: its bus is hidden.
 DAEMONS = """\
+[ ! -d /run/dbus ] || mount -t tmpfs tmpfs /run/dbus
 virtlogd --pid-file "$1/virtlogd.pid" &
 exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file "$1/libvirtd.pid"
 """
