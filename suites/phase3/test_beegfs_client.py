@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -25,23 +26,36 @@ CLIENT = ("udp", 8004)
 @pytest.mark.check("STO-05")
 def test_client_port(beegfs: BeeGfs, evidence: Evidence) -> None:
     """Each client's kernel listens for the messages that servers send of their own."""
-    for node in beegfs.cluster.all:
-        held = {(one.protocol, one.port) for one in listeners(node, evidence)}
-        assert CLIENT in held, f"{node.name}: nothing listens on {' '.join(map(str, CLIENT))}; expected BeeGFS's client"
+    wrong = [said for said in beegfs.cluster.all.map(partial(without_port, evidence=evidence)).values() if said]
+    assert not wrong, "\n".join(wrong)
+
+
+def without_port(node: Node, evidence: Evidence) -> str:
+    """Say that nothing listens on the client's port of a node; '' if something does."""
+    held = {(one.protocol, one.port) for one in listeners(node, evidence)}
+    if CLIENT in held:
+        return ""
+    return f"{node.name}: nothing listens on {' '.join(map(str, CLIENT))}; expected BeeGFS's client"
 
 
 @pytest.mark.check("STO-06")
 def test_dkms(beegfs: BeeGfs, evidence: Evidence) -> None:
     """DKMS has BeeGFS's module installed for the kernel that runs."""
-    for node in beegfs.cluster.all:
-        kernel = node.run("uname", "-r").stdout.strip()
-        status = node.run("dkms", "status", "-m", "beegfs", "-k", kernel, check=False, timeout=120)
-        evidence.result(status)
-        said = status.stdout.strip() or status.stderr.strip() or "nothing"
-        assert "installed" in status.stdout.split(": ")[-1].split(), (
-            f"{node.name}: dkms status says {said!r} for the running kernel {kernel}; expected beegfs: installed"
-        )
-        assert "WARNING" not in status.stdout, f"{node.name}: dkms status says {said!r}; expected no difference"
+    wrong = [said for said in beegfs.cluster.all.map(partial(not_installed, evidence=evidence)).values() if said]
+    assert not wrong, "\n".join(wrong)
+
+
+def not_installed(node: Node, evidence: Evidence) -> str:
+    """Say what is wrong with what a node's DKMS has for the kernel that runs; '' if nothing is."""
+    kernel = node.run("uname", "-r").stdout.strip()
+    status = node.run("dkms", "status", "-m", "beegfs", "-k", kernel, check=False, timeout=120)
+    evidence.result(status)
+    said = status.stdout.strip() or status.stderr.strip() or "nothing"
+    if "installed" not in status.stdout.split(": ")[-1].split():
+        return f"{node.name}: dkms status says {said!r} for the running kernel {kernel}; expected beegfs: installed"
+    if "WARNING" in status.stdout:
+        return f"{node.name}: dkms status says {said!r}; expected no difference"
+    return ""
 
 
 @pytest.mark.check("STO-07")

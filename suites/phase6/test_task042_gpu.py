@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import pytest
@@ -65,16 +66,17 @@ def test_gres_count_equals_the_devices(slurm: Slurm, evidence: Evidence) -> None
     """Slurm gives each node as many GPUs as there are devices in it, and none where there are none."""
     records = slurm.nodes()
     evidence.attach("scontrol show node", "\n".join(map(str, records.values())))
-    counted = 0
-    for node in slurm.cluster.on("compute"):
-        devices = gpu_devices(node, evidence)
-        counted += len(devices)
-        claimed = records[node.name].gpus if node.name in records else 0
-        assert claimed == len(devices), (
-            f"{node.name}: Slurm has gres/gpu={claimed}, the node has {len(devices)} GPU devices "
-            f"({', '.join(devices) or 'none'}); expected as many; do: correct gres.conf and NodeName in slurm.conf"
-        )
-    assert counted, f"{slurm.cluster.name}: no compute node has a GPU device; nothing was counted"
+    found = slurm.cluster.on("compute").map(partial(gpu_devices, evidence=evidence))
+    problems = []
+    for node, devices in found.items():
+        claimed = records[node].gpus if node in records else 0
+        if claimed != len(devices):
+            problems.append(
+                f"{node}: Slurm has gres/gpu={claimed}, the node has {len(devices)} GPU devices "
+                f"({', '.join(devices) or 'none'}); expected as many; do: correct gres.conf and NodeName in slurm.conf"
+            )
+    assert not problems, "\n".join(problems)
+    assert any(found.values()), f"{slurm.cluster.name}: no compute node has a GPU device; nothing was counted"
 
 
 @pytest.mark.check("SLU-32")

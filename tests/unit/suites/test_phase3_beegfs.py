@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -116,6 +117,27 @@ def test_a_client_without_its_port(evidence: Evidence) -> None:
     client.test_client_port(beegfs({"*": [(("ss",), LISTENING)]}), evidence)
     with pytest.raises(AssertionError, match=r"^node01: nothing listens on udp 8004; expected BeeGFS's client"):
         client.test_client_port(beegfs({"*": [(("ss",), LISTENING)], "node01": silent}), evidence)
+    with pytest.raises(
+        AssertionError, match=r"^node01: nothing listens on .*\n *node02: nothing listens on udp 8004; exp"
+    ):
+        client.test_client_port(beegfs({"*": [(("ss",), LISTENING)], "node01": silent, "node02": silent}), evidence)
+
+
+def test_clients_are_looked_at_all_at_once(evidence: Evidence) -> None:
+    listening, installed = together(LISTENING), together(f"beegfs/7.4.7, {KERNEL}, x86_64: installed\n")
+    client.test_client_port(beegfs({"*": [(("ss",), listening)]}), evidence)
+    client.test_dkms(beegfs({"*": [("uname -r", f"{KERNEL}\n"), (("dkms",), installed)]}), evidence)
+
+
+def together(said: str) -> Callable[[tuple[str, ...]], str]:
+    """An answer that no machine gives before all are asked; whoever asks one after the other gets none."""
+    all_here = threading.Barrier(len(beegfs_config().nodes), timeout=10)
+
+    def answer(argv: tuple[str, ...]) -> str:
+        all_here.wait()
+        return said
+
+    return answer
 
 
 def table(rows: str) -> str:
@@ -242,6 +264,14 @@ def test_a_module_that_dkms_has_not_installed(evidence: Evidence) -> None:
     differs = f"beegfs/7.4.7, {KERNEL}, x86_64: installed (WARNING! Diff between built and installed module!)\n"
     with pytest.raises(AssertionError, match=r"^node02: dkms status says .*WARNING"):
         check(differs)
+    rules: Rules = [("uname -r", f"{KERNEL}\n"), (("dkms",), "")]
+    with pytest.raises(
+        AssertionError, match=r"^node01: dkms status says 'nothing' .*\n *node02: .* 'nothing' for the runn"
+    ):
+        client.test_dkms(
+            beegfs({"controller": [rules[0], (("dkms",), "x: installed\n")], "node01": rules, "node02": rules}),
+            evidence,
+        )
 
 
 @pytest.mark.seen_to_fail("STO-07", "STO-08")

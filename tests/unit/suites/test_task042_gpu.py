@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 
 import pytest
@@ -33,9 +34,25 @@ def test_a_gres_count_that_is_not_the_machines(evidence: Evidence) -> None:
         AssertionError, match=r"^node01: Slurm has gres/gpu=2, the node has 1 GPU devices \(/dev/fakegpu0\)"
     ):
         checks.test_gres_count_equals_the_devices(fake_slurm(compute=devices(1)), evidence)
+    with pytest.raises(
+        AssertionError, match=r"^node01: Slurm has .*\n *node02: Slurm has gres/gpu=2, the node has 1 GPU d"
+    ):
+        checks.test_gres_count_equals_the_devices(fake_slurm(compute=devices(1)), evidence)
     none = nodes_json(node01={"gres": ""}, node02={"gres": ""})
     with pytest.raises(AssertionError, match=r"^local: no compute node has a GPU device; nothing was counted"):
         checks.test_gres_count_equals_the_devices(fake_slurm(compute=devices(0), nodes=none), evidence)
+
+
+def test_devices_are_counted_on_all_nodes_at_once(evidence: Evidence) -> None:
+    """No node answers before all are asked; whoever asks one after the other gets no answer."""
+    slurm = fake_slurm()
+    all_here = threading.Barrier(len(slurm.cluster.on("compute")), timeout=10)
+
+    def answer(argv: tuple[str, ...]) -> str:
+        all_here.wait()
+        return "/dev/fakegpu0\n/dev/fakegpu1\n"
+
+    checks.test_gres_count_equals_the_devices(fake_slurm(compute=[("find /dev", answer)]), evidence)
 
 
 @pytest.mark.seen_to_fail("SLU-32")
