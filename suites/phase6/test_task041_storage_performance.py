@@ -47,6 +47,8 @@ Reports = Mapping[str, tuple[FioReport, Result]]
 FRACTION = "storage.seq_read.fraction"
 #: What all nodes together write.
 WRITTEN = "storage.seq_write"
+#: What some nodes write together, of what is possible.
+SCALING = "storage.scaling_efficiency"
 #: How much is written of a checkpoint, MiB.
 VOLUME = "storage.checkpoint_volume"
 
@@ -210,6 +212,10 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
     writing.attach(evidence)
     job = timed(WRITE, measure.limits)
     alone = typical_of_one_node(storage, scratch, job, evidence).mib_per_second
+    most = measure.limits[SCALING].physical_max
+    if most is not None and writing.reached > most * len(nodes) * alone:
+        # Other users of the medium disturbed the node alone, or a cache took what all wrote: one more look tells.
+        alone = max(alone, typical_of_one_node(storage, scratch, job, evidence).mib_per_second)
     reached = {1: alone}
     reached |= {some: typical_of_some(storage, scratch, job, some, evidence) for some in range(2, len(nodes))}
     reached[len(nodes)] = writing.reached
@@ -217,7 +223,7 @@ def test_scaling(storage: Storage, writing: Compared, scratch: str, evidence: Ev
     evidence.attach("scaling over nodes", "\n".join([*curve, f"possible: {writing.ceiling:.1f} MiB/s"]))
     for some, rate in list(reached.items())[1:]:
         possible = min(some * alone, writing.ceiling)
-        measure("storage.scaling_efficiency", rate / possible, "fraction", node=f"{', '.join(nodes[:some])}")
+        measure(SCALING, rate / possible, "fraction", node=f"{', '.join(nodes[:some])}")
 
 
 @pytest.mark.check("STO-18")

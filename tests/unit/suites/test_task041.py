@@ -116,6 +116,18 @@ def test_nodes_that_hinder_each_other_are_red(evidence: Evidence, measure: Measu
         task041.test_scaling(storage({"seq-write": 24}), writing({"seq-write": 240}), SCRATCH, evidence, measure)
 
 
+def test_a_node_that_was_disturbed_alone_is_measured_once_more(evidence: Evidence, measure: Measurements) -> None:
+    made, rates = storage({"seq-write": 240}), iter([24, 24, 24, 240, 240, 240])
+
+    def disturbed(argv: tuple[str, ...]) -> str:
+        return fio({"seq-write": next(rates)})(argv)
+
+    made.cluster["node01"].transport = FakeTransport("node01", {("mkdir",): "", ("fio",): disturbed})
+    task041.test_scaling(made, writing({"seq-write": 240}), SCRATCH, evidence, measure)
+    assert [(item.metric, item.value) for item in measure.items] == [(task041.SCALING, 1.0)]
+    assert next(rates, None) is None
+
+
 @pytest.mark.seen_to_fail("STO-21")
 @pytest.mark.parametrize("engine", ["filecreate", "filestat", "filedelete"])
 def test_slow_metadata_is_red(evidence: Evidence, measure: Measurements, engine: str) -> None:
