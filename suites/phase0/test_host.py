@@ -7,6 +7,7 @@ import pytest
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
+from pytest_ai_how.shell import Result
 
 from ._host import Able, Host, disks, major, table
 from ._keys import Door, Keys
@@ -84,8 +85,14 @@ def test_key_pair_opens_the_machines(keys: Keys, door: Door, evidence: Evidence)
             f"{keys.private}: its public half is {derived}, the one beside it is {' '.join(written)}; expected a pair"
         )
     for name, answer in door.answers.items():
-        said = (answer.stderr.strip() or answer.stdout.strip() or "no output").splitlines()[-1]
+        said = last_word(answer)
         assert answer.ok, (
             f"{name}: does not let the key in ({door.what}): ssh exited with {answer.returncode}: {said}; expected a "
             "login by it, see the machine's authorized_keys and the modes of its folders"
         )
+
+
+def last_word(answer: Result) -> str:
+    """What ssh said last; not the dying word of a login's sshd whose client has gone, which may come after it."""
+    said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+    return next((line for line in reversed(said) if not line.startswith("mm_log_handler: ")), "no output")
