@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_ai_how.cluster import Cluster
@@ -30,6 +31,17 @@ def fake_cluster(
         for node in config.nodes
     ]
     return Cluster(config, nodes)
+
+
+def once_all_ask(count: int, said: str) -> Callable[[tuple[str, ...]], str]:
+    """An answer that no machine gives before ``count`` are asked; whoever asks one after the other gets none."""
+    all_here = threading.Barrier(count, timeout=10)
+
+    def answer(argv: tuple[str, ...]) -> str:
+        all_here.wait()
+        return said
+
+    return answer
 
 
 class Switchboard:

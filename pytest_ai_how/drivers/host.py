@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 from pytest_ai_how.config.models import ClusterConfig
+from pytest_ai_how.drivers.machines.accounts import name_of
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import HostError
 from pytest_ai_how.lease.jobs import JOBS, jobs_folder, leaves_jobs
@@ -107,7 +108,7 @@ def _refuse_slurm(config: ClusterConfig) -> None:
             cure="name one under 'user'",
         ) from None
     if os.geteuid() not in (0, account.pw_uid):
-        own = _name_of(os.geteuid())
+        own = name_of(os.geteuid())
         raise HostError(
             "localhost",
             f"{own} can't hand in jobs as {config.user!r}",
@@ -133,13 +134,6 @@ def _scontrol(*words: str) -> str:
     except subprocess.TimeoutExpired:
         return ""
     return asked.stdout + asked.stderr
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _search_path() -> str:

@@ -76,7 +76,7 @@ def _ancestry(pid: int) -> Iterator[int]:
 def _carries(pid: int, cookie: str) -> bool:
     for look in range(_LOOKS):
         arguments, variables = _content(pid, "cmdline"), _content(pid, "environ")
-        if any(cookie in text and carries(text, cookie) for text in (arguments, variables)):
+        if any(_names(content, cookie) for content in (arguments, variables)):
             return True
         # Arguments come first, by microseconds; some have no environment at all.
         if variables or (arguments and look) or not _becomes_another(pid):
@@ -85,11 +85,16 @@ def _carries(pid: int, cookie: str) -> bool:
     return False
 
 
-def _content(pid: int, name: str) -> str:
+def _content(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:  # gone, or somebody else's and so not ours
-        return ""
+        return b""
+
+
+def _names(content: bytes, cookie: str) -> bool:
+    # Bytes first: all processes are looked at, many times a second, and hardly any is ours.
+    return cookie.encode() in content and carries(content.decode(errors="replace"), cookie)
 
 
 def _becomes_another(pid: int) -> bool:

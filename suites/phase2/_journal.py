@@ -138,9 +138,13 @@ def known_harmless() -> tuple[Harmless, ...]:
     """The lines of ``harmless.yaml``."""
     entries = yaml.safe_load((Path(__file__).parent / "harmless.yaml").read_text(encoding="utf-8"))
     return tuple(
-        Harmless(one["unit"], re.compile(one["line"]), one["reason"], before and re.compile(before))
+        Harmless(
+            one["unit"],
+            re.compile(one["line"]),
+            one["reason"],
+            re.compile(one["before"]) if "before" in one else None,
+        )
         for one in entries
-        for before in [one.get("before")]
     )
 
 

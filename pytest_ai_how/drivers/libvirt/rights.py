@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import re
 import socket
 import stat
 from pathlib import Path
 from urllib.parse import unquote
 
+from pytest_ai_how.drivers.machines.accounts import name_of
 from pytest_ai_how.errors import HostError
 
 # Where libvirt's own client looks when no socket is named: a daemon for QEMU alone, then the one for all.
@@ -44,11 +44,11 @@ def _refused(place: Path) -> HostError:
     except PermissionError as error:
         what = f"user {user} may not look into {place.parent}, where libvirt's socket {place.name} is"
         return HostError("localhost", f"{what} ({error.strerror})", expected=expected, cure=_open(place))
-    group, mode = _group(seen.st_gid), stat.S_IMODE(seen.st_mode)
-    what = f"user {user} may not use libvirt's socket {place}: it is of {_owner(seen.st_uid)}:{group}, mode 0{mode:o}"
+    (group, members), mode = _group(seen.st_gid), stat.S_IMODE(seen.st_mode)
+    what = f"user {user} may not use libvirt's socket {place}: it is of {name_of(seen.st_uid)}:{group}, mode 0{mode:o}"
     if seen.st_gid == 0 or not mode & stat.S_IWGRP:
         cure = _open(place)
-    elif user in _members(seen.st_gid):
+    elif user in members:
         cure = f"log in anew, since this session is older than {user}'s place in the group {group}; or: newgrp {group}"
     else:
         cure = f"sudo adduser {user} {group}, then log in anew; or run the same command as root"
@@ -63,25 +63,13 @@ def _open(place: Path) -> str:
 
 
 def _user() -> str:
-    return _owner(os.geteuid())
+    return name_of(os.geteuid())
 
 
-def _owner(number: int) -> str:
+def _group(number: int) -> tuple[str, list[str]]:
+    """Its name, or its number where it has none, and its members."""
     try:
-        return pwd.getpwuid(number).pw_name
+        found = grp.getgrgid(number)
     except KeyError:
-        return str(number)
-
-
-def _group(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
-
-
-def _members(number: int) -> list[str]:
-    try:
-        return grp.getgrgid(number).gr_mem
-    except KeyError:
-        return []
+        return str(number), []
+    return found.gr_name, found.gr_mem

@@ -1,8 +1,9 @@
-"""The accounts of an image, and the one that a cluster adds."""
+"""The accounts of an image, the one that a cluster adds, and the names of this host's."""
 
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,14 @@ def read_accounts(root: Path, job_user: str) -> Accounts:
     taken = {number for pair in ids.values() for number in pair}
     free = next(number for number in range(_FIRST_USER, _LAST_USER) if number not in taken)
     return Accounts({job_user: (free, free)} | ids)
+
+
+def name_of(uid: int) -> str:
+    """The name of an account of this host, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def group_id(root: Path, name: str) -> int:

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how.config.models import PciDevice
-from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import api, build
 from pytest_ai_how.drivers.libvirt.driver import _address, _machine
 from pytest_ai_how.drivers.libvirt.host import host_lacks
 from pytest_ai_how.drivers.libvirt.names import machine_name
 from pytest_ai_how.drivers.machines.reality import planned
 from pytest_ai_how.drivers.select import libvirt_driver
-from pytest_ai_how.errors import HostError, ProvisionError, TransportError
-from pytest_ai_how.node import Node
+from pytest_ai_how.errors import HostError, ProvisionError
+from pytest_ai_how.machines import Machines
 from pytest_ai_how.pci import held
 from pytest_ai_how.progress import Silent
 
@@ -36,8 +35,9 @@ NAME, SUBNET = "ahpci", "10.94.0"
 GPU = PciDevice(address="fffe:01:00.0", vendor="10de", device="2805")
 AUDIO = PciDevice(address="fffe:01:00.1", vendor="10de", device="22bd", kind="audio")
 LAST = (os.cpu_count() or 1) - 1
+#: Huge pages of 2 MiB in the memory of a small machine, 512 MiB.
+PAGES = 256
 # Westmere is old enough for each host, and for QEMU without KVM.
-PAGES = 512 // 2
 TUNED = {"cpus": 2, "pinning": [LAST, 0], "hugepages": "2M", "cpu_model": "Westmere"}
 
 
@@ -115,23 +115,15 @@ def pages() -> Iterator[Path]:
 
 
 def test_a_machine_runs_on_its_pages_its_cpus_and_as_its_model(pages: Path, off: Made) -> None:
-    free = int(pages.read_text())
-    off.driver.start(off.config, "tuned01")
+    machines, free = Machines(off.driver, off.cluster), int(pages.read_text())
+    machines.start("tuned01")
     assert free - int(pages.read_text()) == PAGES
     [pinned] = [_pinned(Path(f"/proc/{pid}")) for pid in _running(machine_name(NAME, "tuned01"))]
     assert pinned == {0: str(LAST), 1: "0"}
-    wait_for(lambda: _reached(off.cluster["tuned01"]), within=400, what="reached", where="tuned01", every=0.5)
     told = off.cluster["tuned01"].run("grep", "-m1", "^model name", "/proc/cpuinfo").stdout
     assert "Westmere" in told
-    off.driver.stop(off.config, "tuned01", force=True)
+    machines.stop("tuned01", force=True)
     assert int(pages.read_text()) == free
-
-
-def _reached(node: Node) -> bool:
-    try:
-        return node.run("true").ok
-    except TransportError:
-        return False
 
 
 def _running(domain: str) -> list[int]:

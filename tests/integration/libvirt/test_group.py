@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.drivers.libvirt import daemon, reaper, view
 from pytest_ai_how.drivers.libvirt.host import host_lacks
 from pytest_ai_how.image import ensure_image
 from pytest_ai_how.progress import Silent
+
+from .sample import config
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a libvirt daemon and a member of its group are made by root"),
@@ -33,20 +36,9 @@ pytestmark = [
 ]
 NAME, GROUP, MARK = "aihow-t-member", "aihow-t-libvirt", "aihow-t-group"
 REPOSITORY = Path(__file__).parents[3]
-CLUSTER = """\
-version: 1
-name: vmgroup
-driver: libvirt
-network: {subnet: 10.68.7.0/24, bridge: ah-vmgroup}
-nodes:
-  - {name: one, roles: [controller, compute], address: 10.68.7.10, cpus: 1, memory: 512}
-storage: {kind: none}
-containers: {runtime: none}
-slurm:
-  cluster: vmgroup
-  accounting: false
-  partitions: [{name: debug, nodes: [one], default: true}]
-"""
+CLUSTER, SUBNET = "vmgroup", "10.68.7"
+ONE = {"name": "one", "roles": ["controller", "compute"], "address": f"{SUBNET}.10", "cpus": 1, "memory": 512}
+SLURM = {"cluster": CLUSTER, "accounting": False, "partitions": [{"name": "debug", "nodes": ["one"], "default": True}]}
 # As Debian's daemon is, but for the group's name; and for who checks a member, which polkit is there.
 LIBVIRTD = """\
 unix_sock_dir = "{sockets}"
@@ -160,7 +152,8 @@ def account(folder: Path) -> Iterator[None]:
         for path in (folder / "home").rglob("*"):
             if not path.is_relative_to(images / image.folder.name):
                 shutil.chown(path, NAME)
-        (folder / "home/one.yaml").write_text(CLUSTER)
+        whole = config(CLUSTER, SUBNET, nodes=[ONE], storage={"kind": "none"}, slurm=SLURM)
+        (folder / "home/one.yaml").write_text(yaml.safe_dump(whole.model_dump(mode="json", exclude_none=True)))
         yield
     finally:
         remove_account()

@@ -18,6 +18,16 @@ from tests.fakes import Script, fake_cluster
 Rule = tuple[Matcher, Answers]
 Rules = list[Rule]
 KILLED = Result((), 137)
+#: iproute2 6.15: `ss -Hlntup`; the client's socket is the kernel's own and has no process.
+LISTENING = """\
+udp   UNCONN 0      0            0.0.0.0:8008       0.0.0.0:*    users:(("beegfs-mgmtd/Ma",pid=301,fd=8))
+udp   UNCONN 0      0            0.0.0.0:8005       0.0.0.0:*    users:(("beegfs-meta/Mai",pid=302,fd=8))
+udp   UNCONN 0      0            0.0.0.0:8003       0.0.0.0:*    users:(("beegfs-storage/",pid=303,fd=8))
+udp   UNCONN 0      0            0.0.0.0:8004       0.0.0.0:*
+tcp   LISTEN 0      128          0.0.0.0:8008       0.0.0.0:*    users:(("beegfs-mgmtd/Ma",pid=301,fd=9))
+tcp   LISTEN 0      128          0.0.0.0:8005       0.0.0.0:*    users:(("beegfs-meta/Mai",pid=302,fd=9))
+tcp   LISTEN 0      128          0.0.0.0:8003       0.0.0.0:*    users:(("beegfs-storage/",pid=303,fd=9))
+"""
 
 
 def says(text: str) -> Matcher:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.shell import Result
 from suites.phase6 import test_task042_gpu as checks
+from tests.fakes import once_all_ask
 from tests.unit.suites.task042_fakes import REFUSED, FakeJob, Rules, fake_slurm, nodes_json
 
 
@@ -44,14 +44,7 @@ def test_a_gres_count_that_is_not_the_machines(evidence: Evidence) -> None:
 
 
 def test_devices_are_counted_on_all_nodes_at_once(evidence: Evidence) -> None:
-    """No node answers before all are asked; whoever asks one after the other gets no answer."""
-    slurm = fake_slurm()
-    all_here = threading.Barrier(len(slurm.cluster.on("compute")), timeout=10)
-
-    def answer(argv: tuple[str, ...]) -> str:
-        all_here.wait()
-        return "/dev/fakegpu0\n/dev/fakegpu1\n"
-
+    answer = once_all_ask(len(fake_slurm().cluster.on("compute")), "/dev/fakegpu0\n/dev/fakegpu1\n")
     checks.test_gres_count_equals_the_devices(fake_slurm(compute=[("find /dev", answer)]), evidence)
 
 
