@@ -42,7 +42,9 @@ def load(name: str, folder: Path) -> Data:
     parts = {"digits": digits, "mnist": mnist, "cifar10": cifar10}[name](folder)
     images, labels, held_out, held_out_labels = parts
     mean, deviation = images.mean(dim=(0, 2, 3), keepdim=True), images.std(dim=(0, 2, 3), keepdim=True)
-    return Data((images - mean) / deviation, labels, (held_out - mean) / deviation, held_out_labels)
+    for some in (images, held_out):  # in place: a copy of MNIST's takes 190 MB
+        some.sub_(mean).div_(deviation)
+    return Data(images, labels, held_out, held_out_labels)
 
 
 def digits(folder: Path) -> tuple[torch.Tensor, ...]:
@@ -61,7 +63,10 @@ def mnist(folder: Path) -> tuple[torch.Tensor, ...]:
     found = []
     for part in ("train", "t10k"):
         images = idx((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
-        found += [images.unsqueeze(1).float() / 255, idx((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()).long()]
+        found += [
+            images.unsqueeze(1).float().div_(255),
+            idx((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()).long(),
+        ]
     return tuple(found)
 
 
@@ -82,7 +87,7 @@ def cifar10(folder: Path) -> tuple[torch.Tensor, ...]:
         for member in archive:
             if member.name.endswith(".bin"):
                 raw = torch.frombuffer(bytearray(_content(archive, member)), dtype=torch.uint8).reshape(-1, 3073)
-                batches[Path(member.name).name] = raw[:, 1:].reshape(-1, 3, 32, 32).float() / 255, raw[:, 0].long()
+                batches[Path(member.name).name] = raw[:, 1:].reshape(-1, 3, 32, 32).float().div_(255), raw[:, 0].long()
     training = [batches[f"data_batch_{number}.bin"] for number in range(1, 6)]
     images, labels = (torch.cat(parts) for parts in zip(*training, strict=True))
     return images, labels, *batches["test_batch.bin"]

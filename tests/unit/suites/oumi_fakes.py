@@ -225,7 +225,7 @@ MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
 
 
 def made(lease: Lease, plan: Plan = PLAN, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:
-    quiet: Rules = [*first, ("tee", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
+    quiet: Rules = [*first, ("tee", ""), ("dd", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
     slurm = fake_slurm(jobs, first=quiet)
     found = slurm.cluster.config
     containers = found.containers.model_copy(update={"images": ("base", "oumi")})

@@ -64,7 +64,7 @@ def test_what_is_in_the_cache_is_put_where_jobs_see_it(lease: Lease, monkeypatch
     monkeypatch.setattr(Cache, "read", lambda _, name, file: f"{name}/{file.name}".encode())
     looked = made(lease, FULL, FakeJob("oumi-look", 3, workdir=FOLDER), first=[("cat", "[]")], real=True)
     looked.looked()
-    copied = {argv[-1]: text for argv, text in calls(looked, "tee") if "/data-" in argv[-1]}
+    copied = {argv[1].removeprefix("of="): text for argv, text in calls(looked, "dd")}
     assert copied["/mnt/shared/jobs/r1/data-smollm-135m/tokenizer.json.new"] == "smollm-135m/tokenizer.json"
     assert len(copied) == sum(len(load_manifest()[name].files) for name in FULL.sets) == 14
     (listed,) = [text for argv, text in calls(looked, "tee") if argv[-1].endswith("look.steps.json")]
