@@ -25,7 +25,7 @@ from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
 from pytest_ai_how.node import Node
 from pytest_ai_how.progress import Progress
-from pytest_ai_how.services.protocol import Filled, Service
+from pytest_ai_how.services.protocol import Filled, Installed, Service
 from pytest_ai_how.waiting import await_ready
 
 A = TypeVar("A")
@@ -235,8 +235,10 @@ class Bringup:
             )
 
     def _await(self, name: str) -> dict[str, str]:
-        self.progress.say(self.config.name, f"waiting for {name}")
         service = self._service(name)
+        if self._reached and isinstance(service, Installed):
+            return {}
+        self.progress.say(self.config.name, f"waiting for {name}")
         if isinstance(service, Filled) and service.deployed and isinstance(self.driver, Deploys):
             self.driver.deploy(self.config, self._current()[0].controller)
         within = max(self._ready_within * self._pace, _READY_LATE.get(name, 0.0))

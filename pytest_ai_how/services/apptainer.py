@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.errors import AiHowError
@@ -64,6 +64,7 @@ class Apptainer:
     """Apptainer on every machine. Containers run as the user that jobs run as, as jobs do."""
 
     name = "apptainer"
+    installed: Literal[True] = True
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

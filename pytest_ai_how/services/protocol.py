@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 
 class Service(Protocol):
@@ -21,6 +21,13 @@ class Filled(Protocol):
     """A service that is ready when what the driver deploys lies on its storage."""
 
     deployed: bool
+
+
+@runtime_checkable
+class Installed(Protocol):
+    """A service without a daemon: on machines that stood still and continue, it is as ready as it was."""
+
+    installed: Literal[True]
 
 
 @runtime_checkable

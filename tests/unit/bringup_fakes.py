@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.drivers.protocol import HostFacts
 from pytest_ai_how.errors import AiHowError
 from pytest_ai_how.lease.journal import Journal
+from pytest_ai_how.services.protocol import Service
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from pytest_ai_how.transport.protocol import Transport
@@ -72,3 +75,8 @@ class Lines:
 
     def say(self, subject: str, text: str) -> None:
         self.lines.append(f"{subject}: {text}")
+
+
+def giving(service: Service) -> Callable[[Cluster], Service]:
+    """A factory that has made ``service`` already."""
+    return lambda cluster: service

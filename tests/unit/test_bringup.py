@@ -10,16 +10,15 @@ import pytest
 
 from pytest_ai_how import bringup as module
 from pytest_ai_how import waiting
-from pytest_ai_how.bringup import Bringup, claim, services_of
-from pytest_ai_how.cluster import Cluster
+from pytest_ai_how.bringup import Bringup, claim
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import AiHowError, HostError, HostKeyError, StepBlocked, StepFailed, TransportError
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.node import Node
-from pytest_ai_how.services.protocol import Cause, Service
-from tests.unit.bringup_fakes import BOOTED, FakeDriver, FakeService, Lines
+from pytest_ai_how.services.protocol import Cause
+from tests.unit.bringup_fakes import BOOTED, FakeDriver, FakeService, Lines, giving
 
 
 @pytest.fixture
@@ -48,14 +47,10 @@ def make(config: ClusterConfig, lease: Lease, driver: FakeDriver) -> Make:
     def bringup(
         *services: FakeService, lease: Lease = lease, progress: Lines | None = None, within: float = 5.0
     ) -> Bringup:
-        factories = {one.name: _giving(one) for one in services}
+        factories = {one.name: giving(one) for one in services}
         return Bringup(config, driver, lease, progress or Lines(), factories, within)
 
     return bringup
-
-
-def _giving(service: Service) -> Callable[[Cluster], Service]:
-    return lambda cluster: service
 
 
 def test_machines_are_made_once_and_asked_over_ssh(make: Make, lease: Lease, driver: FakeDriver) -> None:
@@ -305,52 +300,6 @@ def test_a_claim_holds_the_configuration(config: ClusterConfig, driver: FakeDriv
     assert ClusterConfig.model_validate(dict(found.config), strict=False) == config
 
 
-class WarmDriver(FakeDriver):
-    """Keeps machines, and says so from then on."""
-
-    def __init__(self, state: Path) -> None:
-        super().__init__(state)
-        self.kept = 0
-
-    def is_warm(self, config: ClusterConfig) -> bool:
-        return self.kept > 0
-
-    def keep_warm(self, config: ClusterConfig) -> None:
-        self.kept += 1
-
-
-@pytest.mark.parametrize("bringup", ["boot", "restore"])
-def test_machines_are_kept_when_all_services_are_ready_and_were_not_before(
-    config: ClusterConfig, lease: Lease, bringup: str
-) -> None:
-    driver, lines = WarmDriver(lease.state), Lines()
-    wanted = config.model_copy(update={"bringup": bringup})
-    services = {name: FakeService(name, (), [()]) for name in services_of(config)}
-
-    def use(state: Lease) -> None:
-        Bringup(wanted, driver, state, lines, {name: _giving(one) for name, one in services.items()}).cluster()
-
-    use(lease)
-    assert driver.kept == (bringup == "restore")
-    assert all(bool(service.asked) == (bringup == "restore") for service in services.values())
-    use(Lease.join("local", "run1"))
-    assert driver.kept == (bringup == "restore")
-    assert lines.lines.count("local: keeping the machines for the next time") == driver.kept
-
-
-def test_of_machines_that_continue_no_service_waits_for_another(config: ClusterConfig, lease: Lease) -> None:
-    driver = WarmDriver(lease.state)
-    driver.kept = 1
-    wanted = config.model_copy(update={"bringup": "restore"})
-    services = {"munge": FakeService("munge", (), [()]), "slurm": FakeService("slurm", ("munge",), [()])}
-    factories = {name: _giving(one) for name, one in services.items()}
-    continued = Bringup(wanted, driver, lease, Lines(), factories)
-    assert [sorted(level) for level in continued._levels(["slurm"])] == [["machines"], ["ssh"], ["munge", "slurm"]]
-    assert [len(level) for level in continued._levels(["warm"])] == [1, 1, len(services_of(config)), 1]
-    booted = Bringup(wanted, WarmDriver(lease.state), lease, Lines(), factories)
-    assert [sorted(level) for level in booted._levels(["slurm"])] == [["machines"], ["ssh"], ["munge"], ["slurm"]]
-
-
 class Deploying(FakeDriver):
     """Puts images onto storage that runs."""
 
@@ -370,7 +319,7 @@ def test_what_a_driver_deploys_is_there_before_the_service_that_serves_it_is_ask
 
     driver = Deploying(lease.state)
     factories = {
-        name: _giving(one)
+        name: giving(one)
         for name, one in {"plain": FakeService("plain", (), [()]), "shelf": Shelf("shelf", (), [()])}.items()
     }
     bringup = Bringup(config, driver, lease, Lines(), factories)
@@ -378,14 +327,3 @@ def test_what_a_driver_deploys_is_there_before_the_service_that_serves_it_is_ask
     assert not hasattr(driver, "deployed")
     bringup.ready("shelf")
     assert driver.deployed == "controller"
-
-
-def test_machines_that_are_not_ready_are_not_kept(config: ClusterConfig, lease: Lease) -> None:
-    driver = WarmDriver(lease.state)
-    services = {name: FakeService(name, (), [()]) for name in services_of(config)}
-    services["slurm"].script = [("node02: is down",)]
-    factories = {name: _giving(one) for name, one in services.items()}
-    bringup = Bringup(config.model_copy(update={"bringup": "restore"}), driver, lease, Lines(), factories, 0.1)
-    with pytest.raises(StepFailed, match="node02: step 'slurm' failed: is down"):
-        bringup.cluster()
-    assert driver.kept == 0
