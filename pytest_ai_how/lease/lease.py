@@ -5,6 +5,7 @@ The controller of a run owns the lease; xdist's workers join it. Workers ensure,
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -51,6 +52,7 @@ class Lease:
         self._undoers_for = undoers_for
         self._locks = Locks(state)
         self._owner_lock: int | None = None
+        self._breaking: dict[str, int] = {}
 
     @classmethod
     def acquire(
@@ -130,11 +132,31 @@ class Lease:
 
         Whatever becomes of the run, the cluster is not used again until :meth:`mended` says that the fault is undone.
         """
+        descriptor = self._locks.take(_fault_lock(test), shared=True)
+        assert descriptor is not None  # take() waits
+        self._breaking[test] = descriptor
         self._update(lambda record: record.with_fault(test))
 
     def mended(self, test: str) -> None:
         """Write down that ``test`` has undone the fault that it put into the cluster."""
         self._update(lambda record: record.without_fault(test))
+        self.left(test)
+
+    def left(self, test: str) -> None:
+        """Say that ``test`` is over; what it has not undone by now stays."""
+        if (descriptor := self._breaking.pop(test, None)) is not None:
+            self._locks.drop(descriptor)
+
+    def left_broken(self) -> str:
+        """The first test of this run that is over, or was killed, with its fault in the cluster; '' without one."""
+        return next((test for test in self.record.faults if self._is_over(test)), "")
+
+    def _is_over(self, test: str) -> bool:
+        descriptor = self._locks.take(_fault_lock(test), wait=False)
+        if descriptor is None:
+            return False
+        self._locks.drop(descriptor)
+        return test in self.record.faults  # it may have undone it between two looks
 
     @contextmanager
     def using(self, exclusive: bool, services: Mapping[str, bool] = MappingProxyType({})) -> Iterator[None]:
@@ -282,6 +304,11 @@ class Lease:
     def _undoers(self) -> list[Undo]:
         found = read_record(self.state / RECORD)
         return list(self._undoers_for(found.claim.driver if found else "", self.state))
+
+
+def _fault_lock(test: str) -> str:
+    """The lock that a test holds while it has a fault in the cluster."""
+    return f"fault-{hashlib.sha256(test.encode()).hexdigest()[:16]}.lock"
 
 
 @contextmanager

@@ -188,6 +188,8 @@ class Runner:
         assert self._gates is not None
         if shut := self._gates.why_shut(self._barriers(ids)):
             raise Blocked(f"blocked: {shut}")
+        if "cluster" in getattr(item, "fixturenames", ()) and (left := self._crew.lease.left_broken()):
+            raise Blocked(f"blocked: {left} put a fault into the cluster and is over without having undone it")
         if self._disruptive(item):
             # What a test does in its own process to undo its fault is not done when that is killed.
             self._crew.lease.breaks(item.stash[PLAIN_ID])
@@ -208,10 +210,15 @@ class Runner:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """Trust the cluster again when a fault was undone; a tear-down that fails or is interrupted has not done it."""
-        yield
-        if item.stash.get(BREAKS, False):
-            del item.stash[BREAKS]
-            self._crew.lease.mended(item.stash[PLAIN_ID])
+        breaks = item.stash.get(BREAKS, False)
+        try:
+            yield
+            if breaks:
+                self._crew.lease.mended(item.stash[PLAIN_ID])
+        finally:
+            if breaks:
+                del item.stash[BREAKS]
+                self._crew.lease.left(item.stash[PLAIN_ID])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -45,6 +45,21 @@ def test_one_whose_fault_was_undone_is_used_again(lease: Lease, widgets: Path, u
     again.release()
 
 
+def test_who_is_still_at_it_is_told_from_who_is_over(lease: Lease) -> None:
+    """Tests that break different services run side by side: none is in the other's way."""
+    worker, other = Lease.join(NAME, "run1"), Lease.join(NAME, "run1")
+    assert other.left_broken() == ""
+    worker.breaks(PROLOG)
+    assert (worker.left_broken(), other.left_broken()) == ("", "")
+    other.breaks(PROLOG)  # one test may run on two workers
+    worker.mended(PROLOG)
+    assert worker.left_broken() == ""
+    other.left(PROLOG)
+    assert (worker.left_broken(), other.left_broken()) == (PROLOG, PROLOG)
+    other.mended(PROLOG)
+    assert worker.left_broken() == ""
+
+
 def test_a_killed_run_has_written_it_down(undoers: Undoers, widgets: Path) -> None:
     owner = python(
         """if True:

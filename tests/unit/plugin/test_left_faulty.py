@@ -65,6 +65,43 @@ def test_a_tear_down_that_failed(site: Site) -> None:
     made_anew(site)
 
 
+AFTERWARDS = """
+@pytest.mark.disruptive
+def test_next(cluster):
+    open("used", "w").close()
+
+@pytest.mark.disruptive
+def test_elsewhere(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "body", "teardown"),
+    [
+        ("-n1", "os.kill(os.getpid(), signal.SIGKILL)", "pass"),
+        ("-n2", "os.kill(os.getpid(), signal.SIGKILL)", "pass"),
+        ("-n0", "pass", "raise OSError('node01: did not start')"),
+        ("-n2", "pass", "raise OSError('node01: did not start')"),
+    ],
+)
+def test_what_comes_after_it_in_the_same_run(site: Site, workers: str, body: str, teardown: str) -> None:
+    """It would be red for what another test did, or green by luck; what uses no cluster goes on."""
+    site.test(BREAKS.format(body=body, teardown=teardown) + AFTERWARDS)
+    done = site.run(workers)
+    assert done.verdicts == {"test_break": "broken", "test_next": "blocked", "test_elsewhere": "passed"}
+    said = "blocked: test_it.py::test_break put a fault into the cluster and is over without having undone it"
+    assert done.reason("test_next") == said
+    assert not (site.folder / "used").exists()
+    assert site.left == []
+
+
+@pytest.mark.parametrize("body", ["pass", "assert False"])
+def test_what_comes_after_one_that_has_undone_it(site: Site, body: str) -> None:
+    site.test(BREAKS.format(body=body, teardown="pass") + AFTERWARDS)
+    done = site.run("-n2")
+    assert done.verdicts["test_next"] == "passed"
+
+
 def test_a_run_that_was_interrupted(site: Site) -> None:
     breaks(site, "time.sleep(60)")
     process: subprocess.Popen[str] = site.start("--cluster-keep=always")
