@@ -10,7 +10,9 @@ from pytest_ai_how.report.model import Verdict
 
 from .whole import Ran, run_whole
 
-# What a busy machine does to these figures is not the product's fault; that it measured and judged them is asserted.
+# What a busy machine does to these figures is not the product's fault; that it measured and judged them is asserted. A
+# medium that others kept busy only while it was measured alone leaves a share that can't be.
+JUDGED = (", expected at ", ", above the physical limit of ")
 FIGURES = {"STO-18", "STO-19", "STO-20", "STO-21", "STO-22", "STO-24", "STO-36", "SLU-36", "SLU-48"}
 # It fails with any of them that is blocking.
 FOLLOWS = {"E2E-17"}
@@ -37,7 +39,8 @@ def test_every_claim_of_phase_6_has_an_answer(ran: Ran) -> None:
 def test_nothing_failed_but_what_the_machine_is_to_blame_for(ran: Ran) -> None:
     failed = {row.row.id: row.reason for row in ran.report.rows if row.verdict is Verdict.FAILED}
     assert not failed.keys() - FIGURES - FOLLOWS, ran.end
-    assert all(", expected at " in reason for check, reason in failed.items() if check in FIGURES), failed
+    judged = {check: any(words in reason for words in JUDGED) for check, reason in failed.items() if check in FIGURES}
+    assert all(judged.values()), failed
     assert (ran.done.returncode == 0) == (ran.report.verdict == "fit"), ran.end
     assert failed or ran.report.verdict == "fit", ran.end
 
