@@ -82,15 +82,18 @@ def idx(packed: bytes) -> torch.Tensor:
 
 def cifar10(folder: Path) -> tuple[torch.Tensor, ...]:
     """The binary version of CIFAR-10: a label and 3 × 32 × 32 bytes an image, five files to train and one held out."""
-    batches: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    batches: dict[str, torch.Tensor] = {}
     with tarfile.open(folder / "cifar-10-binary.tar.gz") as archive:
         for member in archive:
             if member.name.endswith(".bin"):
-                raw = torch.frombuffer(bytearray(_content(archive, member)), dtype=torch.uint8).reshape(-1, 3073)
-                batches[Path(member.name).name] = raw[:, 1:].reshape(-1, 3, 32, 32).float().div_(255), raw[:, 0].long()
-    training = [batches[f"data_batch_{number}.bin"] for number in range(1, 6)]
-    images, labels = (torch.cat(parts) for parts in zip(*training, strict=True))
-    return images, labels, *batches["test_batch.bin"]
+                raw = torch.frombuffer(bytearray(_content(archive, member)), dtype=torch.uint8)
+                batches[Path(member.name).name] = raw.reshape(-1, 3073)
+    training = torch.cat([batches[f"data_batch_{number}.bin"] for number in range(1, 6)])
+    return *_images(training), *_images(batches["test_batch.bin"])
+
+
+def _images(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return rows[:, 1:].reshape(-1, 3, 32, 32).float().div_(255), rows[:, 0].long()
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

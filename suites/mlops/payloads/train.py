@@ -59,11 +59,12 @@ class Training:
         self.args, self.me, self.data = args, me, data
         self.model = make(args.model, data.channels, data.size, args.width).to(me.device)
         self.initial = digest(self.model)
-        fused = me.device.type == "cuda"  # one kernel in place of dozens, which take a small network's step to start
+        cuda = me.device.type == "cuda"
+        # fused: one kernel in place of dozens, whose start takes as long as all else of a small network's step.
         self.optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam(self.model.parameters(), lr=args.rate, fused=fused)
+            torch.optim.Adam(self.model.parameters(), lr=args.rate, fused=cuda)
             if args.model == "cnn"
-            else torch.optim.SGD(self.model.parameters(), lr=args.rate, momentum=0.9, fused=fused)
+            else torch.optim.SGD(self.model.parameters(), lr=args.rate, momentum=0.9, fused=cuda)
         )
         self.epoch, self.resumed_from = 0, 0
         self.history: list[dict[str, float]] = []
@@ -71,9 +72,9 @@ class Training:
         self.parameters: list[str] = []
         if args.resume:
             self._resume()
-        ids = [me.device.index] if me.device.type == "cuda" else None
-        if ids:
+        if cuda:
             graphed(self.model, data.images[: args.batch])
+        ids = [me.device.index] if cuda else None
         self.shared = self.model if me.alone else DistributedDataParallel(self.model, device_ids=ids)
 
     def _resume(self) -> None:
