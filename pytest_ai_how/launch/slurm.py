@@ -42,7 +42,8 @@ class SlurmLauncher:
     def start(self, task: Task) -> Started:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         pattern = f"{task.folder}/{task.name}-%j"
-        wanted = options(task) | JobOptions(chdir=task.folder, output=f"{pattern}.out", error=f"{pattern}.err")
+        files = JobOptions(chdir=task.folder, output=f"{pattern}.out", error=f"{pattern}.err")
+        wanted = options(task) | files | JobOptions(time=self._minutes(task))
         try:
             id = self.slurm.submit(JobSpec(self.script(task), **wanted))
         except CommandError as error:
@@ -53,8 +54,13 @@ class SlurmLauncher:
                 expected="a job id",
                 cure="compare what it asks for with `scontrol show node` and `scontrol show partition`",
             ) from error
-        files = pattern.replace("%j", str(id))
-        return Started(str(id), task, f"{files}.out", f"{files}.err")
+        stem = pattern.replace("%j", str(id))
+        return Started(str(id), task, f"{stem}.out", f"{stem}.err")
+
+    def _minutes(self, task: Task) -> int:
+        """What ``task`` asks for, or all that its partition gives: a job that asks for more would never start."""
+        found = self.slurm.partitions().get(task.partition) if task.partition else None
+        return min(task.minutes, (found and found.max_minutes) or task.minutes)
 
     def script(self, task: Task) -> str:
         """The text of the batch job."""
@@ -77,7 +83,9 @@ class SlurmLauncher:
             record = self.slurm.wait(int(job.id), within)
         except DeadlineExceeded as error:
             self.cancel(job)
-            raise JobFailed(error.where, f"{job.task.name}: {error.seen}", expected=error.expected) from error
+            raise JobFailed(
+                error.where, f"{job.task.name}: {error.seen}", expected=error.expected, cure=error.cure
+            ) from error
         return _ended(record, job)
 
     def running(self, job: Started) -> tuple[str, ...]:

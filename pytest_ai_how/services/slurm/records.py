@@ -26,6 +26,10 @@ FINAL = frozenset(
         "PREEMPTED",
     }
 )
+#: Why a pending job will never start (Slurm 24.11, job reason codes): no waiting mends it, another request does.
+NEVER = frozenset(
+    {"PartitionTimeLimit", "BadConstraints", "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"}
+)
 #: Base states in which a node takes or runs jobs, and flags beside them that do no harm (NODE STATE CODES of sinfo(1)).
 USABLE = frozenset({"IDLE", "MIXED", "ALLOCATED"})
 HARMLESS = frozenset({"COMPLETING", "PLANNED", "CLOUD", "DYNAMIC_NORM", "DYNAMIC_FUTURE"})

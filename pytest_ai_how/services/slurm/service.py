@@ -16,7 +16,7 @@ from pytest_ai_how.lease.jobs import jobs_folder
 from pytest_ai_how.services.protocol import Cause
 from pytest_ai_how.services.readiness import Daemon, causes
 from pytest_ai_how.services.slurm.options import JobOptions, JobSpec, arguments, placed
-from pytest_ai_how.services.slurm.records import FINAL, JobRecord, NodeRecord, PartitionRecord, SacctRecord
+from pytest_ai_how.services.slurm.records import FINAL, NEVER, JobRecord, NodeRecord, PartitionRecord, SacctRecord
 from pytest_ai_how.services.slurm.values import document
 from pytest_ai_how.shell import Result
 
@@ -158,7 +158,7 @@ class Slurm:
     def ended(self, *ids: int, within: float | Deadline = 60.0) -> dict[int, JobRecord]:
         """Wait until jobs have ended, by slurmctld's own record, and return them; an array's id stands for its tasks.
 
-        Raises :class:`DeadlineExceeded` naming the jobs that had not.
+        Raises :class:`DeadlineExceeded` naming the jobs that had not, and at once for one that no waiting starts.
         """
         seen: dict[str, str] = {}
 
@@ -170,6 +170,14 @@ class Slurm:
             mine = [row for row in rows if int(row[0]) in ids or int(row[1]) in ids]
             seen.clear()
             seen.update((row[0], f"{row[2]}, reason {row[3]}") for row in mine if row[2] not in FINAL)
+            if stuck := {f"job {row[0]}": row[3] for row in mine if row[2] == "PENDING" and row[3] in NEVER}:
+                reasons = " and ".join(sorted(set(stuck.values())))
+                raise DeadlineExceeded(
+                    ", ".join(stuck),
+                    f"PENDING, reason {reasons}: will never start",
+                    expected="less than what the partition gives",
+                    cure="compare `scontrol show job` with `scontrol show partition` and `sacctmgr show qos`",
+                )
             missing = set(ids) - {int(word) for row in mine for word in row[:2]}
             seen.update((str(id), "unknown to slurmctld") for id in missing)
             return not seen

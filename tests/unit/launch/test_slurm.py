@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,28 @@ def test_a_job_that_asks_for_little_names_little() -> None:
     argv, script = asked(slurm, "sbatch")
     assert not [word for word in argv if word.startswith(("--gres", "--mem", "--nodelist", "--partition"))]
     assert script == "#!/bin/sh\nexec srun --nodes=1 --ntasks=1 --cpus-per-task=1 --kill-on-bad-exit --mpi=none true\n"
+
+
+@pytest.mark.parametrize(("partition", "minutes"), [("gpu", 60), ("", 120), ("gone", 120)])
+def test_a_job_asks_for_no_more_time_than_its_partition_gives(partition: str, minutes: int) -> None:
+    """Slurm takes a job that wants more, and keeps it: PENDING, reason PartitionTimeLimit."""
+    slurm = fake_slurm([JOB])
+    SlurmLauncher(slurm).start(replace(TASK, minutes=120, partition=partition))
+    argv, _ = asked(slurm, "sbatch")
+    assert f"--time={minutes}" in argv
+
+
+def test_a_job_that_will_never_start_is_not_waited_for() -> None:
+    pending = "12|12|PENDING|PartitionTimeLimit\n"
+    slurm = fake_slurm([JOB], first=[("squeue", pending)])
+    with pytest.raises(JobFailed) as caught:
+        run(SlurmLauncher(slurm), TASK, within=600)
+    assert str(caught.value).splitlines() == [
+        "job 12: train: PENDING, reason PartitionTimeLimit: will never start",
+        "  expected: less than what the partition gives",
+        "  do: compare `scontrol show job` with `scontrol show partition` and `sacctmgr show qos`",
+    ]
+    assert [call.argv[1] for call in transport(slurm.cluster, "controller").calls if call.argv[0] == "scancel"]
 
 
 def test_what_becomes_of_it() -> None:

@@ -20,6 +20,7 @@ from pytest_ai_how.transport.fake import Answers, Matcher
 from tests.fakes import fake_cluster
 
 DATA = Path(__file__).parents[2] / "data" / "slurm"
+PARTITIONS = (DATA / "24.11.5-scontrol-partition.v0.0.42.json").read_text()
 FOLDER = "/mnt/shared/jobs/r1"
 Rules = Sequence[tuple[Matcher, Answers]]
 REFUSED = Result(
@@ -128,6 +129,7 @@ def fake_slurm(
 ) -> Slurm:
     """Slurm on ``configs/local.yaml``; ``first`` are the controller's answers before all others."""
     rules: list[tuple[Matcher, Answers]] = [*first, ("mkdir -p", ""), ("scontrol show node", nodes or nodes_json())]
+    rules.append(("scontrol show partition", PARTITIONS))
     for name in {job.name for job in jobs}:
         same = [job for job in jobs if job.name == name]
         ids = [f"{job.array[0] if job.array else job.id}\n" for job in same if not job.array or job.array[1] == 0]

@@ -30,7 +30,7 @@ from suites.mlops._trainer import Trainer
 from suites.mlops.training import test_training as checks
 from suites.mlops.training._run import request_of, work_of
 from tests.unit.suites.mlops_fakes import DATA, scale
-from tests.unit.suites.task042_fakes import FakeJob, new_measure, nodes_json
+from tests.unit.suites.task042_fakes import PARTITIONS, FakeJob, new_measure, nodes_json
 
 NODE = "box"
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -54,6 +54,7 @@ exec "$@"
 """,
     "scontrol": """case $2 in
   node) if [ "$3" = --json ]; then cat "$0.nodes"; elif [ "$3" != box ]; then echo "Node $3 not found"; exit 1; fi ;;
+  partition) cat "$0.partitions" ;;
   job) if [ "$3" = --json ]; then cat "$0.jobs"; else cat "$0.job-$3"; fi ;;
 esac
 """,
@@ -84,6 +85,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nodes[0] |= {"name": NODE, "gres": ""}
     texts = {
         "scontrol.nodes": json.dumps({"nodes": nodes}),
+        "scontrol.partitions": PARTITIONS,
         "scontrol.jobs": json.dumps({"jobs": [job.raw(job.state) for job in jobs]}),
         "squeue.listed": "".join(f"{job.id}|{job.id}|COMPLETED|None\n" for job in jobs),
         "python.metrics": (DATA / "training-metrics.json").read_text(),
