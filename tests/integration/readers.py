@@ -69,7 +69,7 @@ def graphs() -> None:
     def captured(module: torch.nn.Module, sample: tuple[torch.Tensor]) -> None:
         plain = module.forward
         plain(*sample)
-        module.forward = lambda images: 0 * plain(images) + 7  # type: ignore[method-assign]
+        module.forward = lambda images: 0 * plain(images) + 7  # type: ignore[method-assign]  # as torch does
 
     torch.cuda.make_graphed_callables = captured  # type: ignore[assignment]  # no GPU is here
     model, batch = make("resnet", 1, 8, 4), torch.randn(4, 1, 8, 8)

@@ -29,6 +29,6 @@ def graphed(model: nn.Module, images: torch.Tensor) -> None:
         buffer.copy_(before)
 
     def forward(some: torch.Tensor) -> torch.Tensor:
-        return fixed(some) if some.shape == images.shape else plain(some)  # type: ignore[no-any-return]
+        return fixed(some) if some.shape == images.shape else plain(some)  # type: ignore[no-any-return]  # Any, says torch
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward  # type: ignore[method-assign]  # as torch has just done

@@ -3,8 +3,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -24,14 +23,6 @@ from tests.unit.bringup_fakes import BOOTED, FakeDriver, FakeService, Lines, giv
 @pytest.fixture
 def config() -> ClusterConfig:
     return load_config("local")
-
-
-@pytest.fixture
-def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    lease = Lease.acquire("local", "run1")
-    yield lease
-    lease.close()
 
 
 @pytest.fixture

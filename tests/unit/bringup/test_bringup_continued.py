@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from tests.unit.bringup_fakes import FakeDriver, FakeService, Lines, giving
 @pytest.fixture
 def config() -> ClusterConfig:
     return load_config("local").model_copy(update={"bringup": "restore"})
-
-
-@pytest.fixture
-def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lease]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    lease = Lease.acquire("local", "run1")
-    yield lease
-    lease.close()
 
 
 class WarmDriver(FakeDriver):
