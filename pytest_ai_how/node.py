@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_ai_how.config.models import NodeConfig
-from pytest_ai_how.errors import CommandError
+from pytest_ai_how.errors import CommandError, CommandTimeout, FileError
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.command import encoded, file_within, writing
 from pytest_ai_how.transport.protocol import Transport
 
 if TYPE_CHECKING:
@@ -53,9 +54,32 @@ class Node:
         """Return a text file (UTF-8). Raises :class:`~pytest_ai_how.errors.FileError`."""
         return self.transport.get(path).decode(errors="replace")
 
-    def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Write a file by rename. Raises :class:`~pytest_ai_how.errors.FileError`."""
-        self.transport.put(content.encode() if isinstance(content, str) else content, path, mode=mode)
+    def write(self, path: str, content: str | bytes, mode: int = 0o644, *, user: str | None = None) -> None:
+        """Write a file of any size by rename, as ``user`` (default: the transport's own); text as UTF-8.
+
+        Raises :class:`~pytest_ai_how.errors.FileError`.
+        """
+        data = encoded(content)
+        if user is None:
+            self.transport.put(data, path, mode=mode)
+        else:
+            self._write(path, data, mode, user)
+
+    def _write(self, path: str, data: bytes, mode: int, user: str) -> None:
+        size, cause = len(data), None
+        try:
+            result = self.run(*writing(path, size, mode), check=False, timeout=file_within(size), input=data, user=user)
+            if result.ok:
+                return
+            why = (result.stderr.strip().splitlines() or ["nothing was said about why"])[-1]
+        except CommandTimeout as error:
+            why, cause = f"not done after {error.timeout:g} s", error
+        raise FileError(
+            self.name,
+            f"{path} could not be written: {why}",
+            expected=f"{size} bytes, written by {user}",
+            cure=f"see there that {user} may write to that folder, and that its file system has room and answers",
+        ) from cause
 
     @cached_property
     def host(self) -> Host:

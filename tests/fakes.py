@@ -13,9 +13,14 @@ from pytest_ai_how.drivers.protocol import HostFacts, State
 from pytest_ai_how.errors import ProvisionError
 from pytest_ai_how.lease.journal import Journal
 from pytest_ai_how.node import Node
+from pytest_ai_how.transport.command import WRITE
 from pytest_ai_how.transport.fake import Answers, FakeTransport, Matcher
+from pytest_ai_how.transport.protocol import Transport
 
 Script = Mapping[Matcher, Answers] | Sequence[tuple[Matcher, Answers]]
+_WRITES = ("sh", "-c", WRITE)
+#: For a machine that lets a user write files (``Node.write(…, user=…)``); :func:`written` tells which.
+WRITES: tuple[Matcher, Answers] = (_WRITES, "")
 
 
 def fake_cluster(
@@ -31,6 +36,13 @@ def fake_cluster(
         for node in config.nodes
     ]
     return Cluster(config, nodes)
+
+
+def written(transport: Transport) -> dict[str, str]:
+    """The files that a user wrote on a pretended machine, by path."""
+    assert isinstance(transport, FakeTransport)
+    calls = [call for call in transport.calls if call.argv[:3] == _WRITES]
+    return {call.argv[5]: call.input.decode(errors="replace") for call in calls}
 
 
 def once_all_ask(count: int, said: str) -> Callable[[tuple[str, ...]], str]:

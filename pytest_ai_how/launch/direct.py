@@ -147,6 +147,10 @@ class DirectLauncher:
             seen = f"job {job.id} ({job.task.name}) still has the processes {', '.join(pids)}"
             raise JobFailed(self.node.name, seen, expected="none after SIGKILL") from error
 
+    def write(self, path: str, content: str | bytes) -> None:
+        """See :class:`~pytest_ai_how.launch.Launcher`."""
+        self.node.write(path, content, user=self.user)
+
     def read(self, path: str) -> str:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         return self.query("cat", "--", path).stdout

@@ -167,6 +167,12 @@ class Launcher(Protocol):
     def cancel(self, job: Started) -> None:
         """End it with all its processes; one that has ended is no error."""
 
+    def write(self, path: str, content: str | bytes) -> None:
+        """Write a file of any size as the job user where :attr:`folder` is seen; whole, or not at all.
+
+        Raises :class:`~pytest_ai_how.errors.FileError`.
+        """
+
     def read(self, path: str) -> str:
         """A text file that a job wrote. Raises :class:`~pytest_ai_how.errors.CommandError`."""
 

@@ -108,6 +108,10 @@ class SlurmLauncher:
                 cure=f"scancel {job.id}",
             ) from error
 
+    def write(self, path: str, content: str | bytes) -> None:
+        """See :class:`~pytest_ai_how.launch.Launcher`."""
+        self.slurm.write(path, content)
+
     def read(self, path: str) -> str:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         return self.slurm.read(path)

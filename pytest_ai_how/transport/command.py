@@ -1,20 +1,32 @@
-"""What all transports agree on about a command: which ones are possible, and how much they may say."""
+"""What all transports agree on: which commands are possible, how much they may say, and how one writes a file."""
 
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_ai_how.errors import CommandTimeout, OutputLimitExceeded
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.protocol import local_path
 
 #: Bytes that one command may write to both streams together. Checks read kilobytes; what says more has run away.
 OUTPUT_LIMIT = 64 * 1024 * 1024
 #: Seconds that the streams may stay silent and open after the command itself has ended. A background process that
 #: inherited them would otherwise hold its caller until the timeout.
 GRACE = 0.5
+#: Writes its input as a file: $1 the new file, $2 the path, $3 the mode, $4 the size. By rename and with the size, as a
+#: connection that breaks off must not leave half a file; it says nothing of what it reads, which may be any length.
+WRITE = """
+umask 077
+cat >"$1" && [ "$(stat -c %s -- "$1")" = "$4" ] && chmod "$3" "$1" && mv -fT -- "$1" "$2" && exit 0
+rm -f -- "$1"
+exit 1
+"""
+# Seconds for a file's transfer besides one second for each MiB.
+_FILE_WITHIN = 30.0
 # What useradd(8) of Debian accepts by default; needs no quoting.
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
@@ -36,6 +48,18 @@ def checked(argv: Sequence[str], user: str | None = None) -> tuple[str, ...]:
 def encoded(text: str | bytes) -> bytes:
     """Return a command's input as bytes, text as UTF-8."""
     return text.encode() if isinstance(text, str) else text
+
+
+def writing(path: str, size: int, mode: int) -> tuple[str, ...]:
+    """The command that writes its input, ``size`` bytes, as the file of the absolute ``path``, whole or not at all."""
+    target = local_path(path)
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
+    return ("sh", "-c", WRITE, "sh", str(temporary), str(target), f"{mode:o}", str(size))
+
+
+def file_within(size: int) -> float:
+    """Seconds in which a file of ``size`` bytes must have got to a machine, or from it."""
+    return _FILE_WITHIN + size / 2**20
 
 
 @dataclass

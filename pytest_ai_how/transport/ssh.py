@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_ai_how.deadline import Deadline
 from pytest_ai_how.errors import DeadlineExceeded, FileError, OutputLimitExceeded, TransportError
 from pytest_ai_how.shell import Result, quote
-from pytest_ai_how.transport.command import Output, checked, encoded
+from pytest_ai_how.transport.command import Output, checked, encoded, file_within, writing
 from pytest_ai_how.transport.protocol import local_path
 from pytest_ai_how.transport.ssh_channel import KILL, Line, as_user, converse, mend, open_channel, start
 from pytest_ai_how.transport.ssh_connect import Endpoint, connect
@@ -23,16 +23,9 @@ if TYPE_CHECKING:
 
 # sshd_config(5): MaxSessions is 10 by default. Two are left for killing what timed out.
 _SESSIONS = 8
-# Seconds for a kill, and for a file's transfer besides one second for each MiB.
+# Seconds for a kill, and MiB of a file that is read.
 _KILL_TIMEOUT = 10.0
-_FILE_TIMEOUT = 30.0
-# $1 the new file, $2 the path, $3 the mode, $4 the size: a connection that breaks off must not leave half a file.
-_PUT = """
-umask 077
-cat >"$1" && [ "$(stat -c %s -- "$1")" = "$4" ] && chmod "$3" "$1" && mv -fT -- "$1" "$2" && exit 0
-rm -f -- "$1"
-exit 1
-"""
+_FILE_LIMIT = 64
 
 
 @dataclass
@@ -69,17 +62,14 @@ class SshTransport:
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file by rename. Raises :class:`~pytest_ai_how.errors.FileError`."""
-        target = local_path(path)
-        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
-        words = ("sh", "-c", _PUT, "sh", str(temporary), str(target), f"{mode:o}", str(len(content)))
-        status, output = self._execute(words, content, _FILE_TIMEOUT + len(content) / 2**20)
+        status, output = self._execute(writing(path, len(content), mode), content, file_within(len(content)))
         if status:
             raise FileError(self.node, f"{path} could not be written: {_last(output)}")
 
     def get(self, path: str) -> bytes:
         """Read a file of at most 64 MiB. Raises :class:`~pytest_ai_how.errors.FileError`."""
         words = ("cat", "--", str(local_path(path)))
-        status, output = self._execute(words, b"", _FILE_TIMEOUT + 64)
+        status, output = self._execute(words, b"", file_within(_FILE_LIMIT * 2**20))
         if status:
             raise FileError(self.node, f"{path} could not be read: {_last(output)}")
         return bytes(output.stdout)

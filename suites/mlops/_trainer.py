@@ -67,7 +67,7 @@ class Trainer:
             folder = f"{self.folder}/payloads"
             self.launcher.query("mkdir", "-p", "--", folder)
             for path in sorted(PAYLOADS.glob("*.py")):
-                self.launcher.query("tee", "--", f"{folder}/{path.name}", input=path.read_bytes())
+                self.launcher.write(f"{folder}/{path.name}", path.read_bytes())
             return {"folder": folder}
 
         return self.once.told("mlops-payloads", put)["folder"]

@@ -71,7 +71,7 @@ def placed(slurm: Slurm, run_id: str, *programs: str) -> Iterator[str]:
     with job_folder(slurm, name) as folder:
         for program in programs:
             text = (Path(__file__).parent / "payloads" / program).read_text(encoding="utf-8")
-            slurm.query("tee", "--", f"{folder}/{Path(program).name}", input=text)
+            slurm.write(f"{folder}/{Path(program).name}", text)
         yield folder
 
 

@@ -29,7 +29,7 @@ def run_by_torchrun(
     try:
         for name in (*COMMON, f"distributed/{program}.py"):
             text = (Path(__file__).parent / "payloads" / name).read_text(encoding="utf-8")
-            launcher.query("tee", "--", f"{folder}/{Path(name).name}", input=text)
+            launcher.write(f"{folder}/{Path(name).name}", text)
         argv = (pytorch.python, *_MEET, f"--nproc-per-node={shape.per_node}", f"{folder}/{program}.py", *args)
         memory = shape.per_node * MEMORY_CUDA
         task = Task(program, argv, folder, image=pytorch.image, cpus=shape.per_node, gpus=shape.per_node, memory=memory)

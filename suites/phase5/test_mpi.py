@@ -101,7 +101,7 @@ def test_matrix_product(slurm: Slurm, evidence: Evidence, measure: Measurements,
 
     def matmul(at: Place) -> Ran:
         with placed(slurm, run_id, "mpi/ranks.py", "mpi/matmul.py") as folder:
-            slurm.query("tee", "--", f"{folder}/matrices.json", input=json.dumps({"left": left, "right": right}))
+            slurm.write(f"{folder}/matrices.json", json.dumps({"left": left, "right": right}))
             ran = run(slurm, evidence, at, mpi_image, f"{folder}/matmul.py", f"{folder}/matrices.json")
         right_rows(ran, left, right)
         return ran

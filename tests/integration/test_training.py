@@ -135,7 +135,7 @@ def test_what_was_recorded_is_read_by_tensorboard(trainer: Trainer, request_: Re
 
 def test_the_data_sets_of_full_scale_are_read(trainer: Trainer, request_: Request) -> None:
     program = Path(__file__).with_name("readers.py").read_bytes()
-    trainer.launcher.query("tee", "--", f"{trainer.payloads()}/readers.py", input=program)
+    trainer.launcher.write(f"{trainer.payloads()}/readers.py", program)
     task = Task("readers", ("python3", "readers.py"), trainer.folder, memory=request_.memory)
     _, said = trainer.plain(task, 120.0)
     assert said == "all is well\n"

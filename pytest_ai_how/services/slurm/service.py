@@ -241,7 +241,11 @@ class Slurm:
         end = within if isinstance(within, Deadline) else within * pace
         return wait_for(probe, within=end, what=what, where=where, at_most=POLL * pace, last_seen=seen)
 
-    # what jobs wrote
+    # what jobs read and wrote
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Write a file on the shared storage, as the job user; see :meth:`Node.write`."""
+        self.cluster.controller.write(path, content, user=self.user)
 
     def output(self, id: int) -> str:
         """What a job wrote to its standard output, by the path that slurmctld names."""

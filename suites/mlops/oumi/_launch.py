@@ -120,7 +120,7 @@ def client(oumi: Oumi, slurm: Slurm, name: str) -> Iterator[Client]:
         node.run("cp", f"/home/{slurm.user}/.ssh/id_ed25519", f"{home}/.ssh/id_ed25519", user=slurm.user)
         files = {"known_hosts": f"{controller.name} {' '.join(host_key)}\n", "config": _SSH.format(key="id_ed25519")}
         for file, text in files.items():
-            node.run("tee", f"{home}/.ssh/{file}", input=text, user=slurm.user)
+            node.write(f"{home}/.ssh/{file}", text, user=slurm.user)
         slurm.query("mkdir", "-p", f"{oumi.folder}/{WORK}", *(f"{places}/{one}" for one in FOLDERS))
         for one in FOLDERS:
             oumi.cluster.all.run("ln", "-sfn", f"{places}/{one}", f"/home/{slurm.user}/{one}", user=slurm.user)
@@ -230,7 +230,7 @@ def refused(oumi: Oumi, slurm: Slurm) -> Mapping[str, str]:
         me.node.run("mv", f"{ssh}/kept", f"{ssh}/id_ed25519", user=me.user)
         other = me.node.read(f"{ssh}/id_ed25519.pub").split()[:2]
         known = f"{slurm.cluster.controller.name} {' '.join(other)}\n"
-        me.node.run("tee", f"{ssh}/known_hosts", input=known, user=me.user)
+        me.node.write(f"{ssh}/known_hosts", known, user=me.user)
         seen["host key"] = me.up(config)
         return told(seen) | {"before": before, "after": _traces(oumi, slurm)}
 

@@ -285,7 +285,7 @@ class Oumi:
 
     def write(self, name: str, text: str) -> None:
         """Write a file as the job user."""
-        self.launcher.query("tee", "--", f"{self.folder}/{name}", input=text)
+        self.launcher.write(f"{self.folder}/{name}", text)
 
     def task(self, name: str, wanted: Request, env: Mapping[str, str]) -> Task:
         """A job that runs the steps which ``<name>.steps.json`` has: once, or on each machine for several processes."""

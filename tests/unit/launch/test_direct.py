@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how.config.models import NodeConfig
+from pytest_ai_how.errors import FileError
 from pytest_ai_how.launch import JobFailed, Task, completed, direct
 from pytest_ai_how.launch.direct import DirectLauncher, Record
 from pytest_ai_how.launch.protocol import run
@@ -45,6 +46,14 @@ def test_a_job_that_works(tmp_path: Path) -> None:
     assert before <= ended.started <= ended.ended <= time.time()
     assert ended.elapsed == pytest.approx(ended.ended - ended.started)
     completed(ended, "")
+
+
+def test_files_of_a_job(tmp_path: Path) -> None:
+    found = launcher(tmp_path)
+    found.write(f"{found.folder}/in", "text ü\n")
+    assert found.read(f"{found.folder}/in") == "text ü\n"
+    with pytest.raises(FileError, match=rf"^box: {tmp_path}/none/in could not be written: No such file or directory"):
+        found.write(f"{tmp_path}/none/in", b"x")
 
 
 def test_starting_does_not_wait_and_the_gpus_are_the_first(tmp_path: Path) -> None:

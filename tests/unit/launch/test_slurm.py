@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_ai_how.errors import DeadlineExceeded
+from pytest_ai_how.errors import DeadlineExceeded, FileError
 from pytest_ai_how.launch import Ended, JobFailed, Task, why
 from pytest_ai_how.launch.protocol import run
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.services.slurm import Slurm
+from pytest_ai_how.shell import Result
+from tests.fakes import WRITES, written
 from tests.unit.suites.task042_fakes import FOLDER, REFUSED, FakeJob, fake_slurm
 from tests.unit.suites.task043_fakes import transport
 
@@ -40,6 +42,16 @@ def test_what_slurm_is_asked() -> None:
     assert "--kill-on-bad-exit --mpi=none --resv-ports=2 sh -c " in script
     assert script.endswith(f" exec --nv --bind={FOLDER} --cwd={FOLDER} /i.sif python3 t.py 'a b'\n")
     assert (job.id, job.stdout, job.stderr) == ("12", f"{FOLDER}/train-12.out", f"{FOLDER}/train-12.err")
+
+
+def test_files_are_written_on_the_controller_by_the_job_user() -> None:
+    slurm = fake_slurm(first=[WRITES])
+    SlurmLauncher(slurm).write(f"{FOLDER}/in", b"x")
+    found = transport(slurm.cluster, "controller")
+    assert (written(found), found.calls[-1].user) == ({f"{FOLDER}/in": "x"}, slurm.user)
+    refused = fake_slurm(first=[(WRITES[0], Result((), 1, stderr="sh: 2: cannot create /x: Permission denied\n"))])
+    with pytest.raises(FileError, match=r"^controller: /x could not be written: sh: 2: cannot create /x: Permission d"):
+        SlurmLauncher(refused).write("/x", "x")
 
 
 def test_a_job_that_asks_for_little_names_little() -> None:

@@ -21,6 +21,7 @@ from pytest_ai_how.shell import Result
 from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import Oumi, Ran, Step
 from suites.mlops.oumi._work import Plan, broken, configurations
+from tests.fakes import WRITES, written
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 from tests.unit.suites.task043_fakes import transport
 
@@ -225,12 +226,17 @@ MISSING = Result((), 1, "", "sha256sum: x: No such file or directory\n")
 
 
 def made(lease: Lease, plan: Plan = PLAN, *jobs: FakeJob, first: Rules = (), real: bool = False) -> Oumi:
-    quiet: Rules = [*first, ("tee", ""), ("dd", ""), ("rm -rf", ""), ("mv", ""), ("sha256sum", MISSING)]
+    quiet: Rules = [*first, WRITES, ("rm -rf", ""), ("sha256sum", MISSING)]
     slurm = fake_slurm(jobs, first=quiet)
     found = slurm.cluster.config
     containers = found.containers.model_copy(update={"images": ("base", "oumi")})
     cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
     return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
+
+
+def placed(oumi: Oumi) -> dict[str, str]:
+    """The files that were put where jobs see them, by path."""
+    return written(oumi.cluster.controller.transport)
 
 
 def calls(oumi: Oumi, program: str) -> list[tuple[tuple[str, ...], str]]:

@@ -13,6 +13,7 @@ from pytest_ai_how.services.registry import Registry
 from pytest_ai_how.services.slurm import Slurm
 from pytest_ai_how.shell import Result
 from suites.phase5._mpi import collected
+from tests.fakes import WRITES
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm, nodes_json
 from tests.unit.suites.task043_fakes import GOOD, ROOT, transport
 
@@ -67,7 +68,7 @@ def changed(rank: int, **values: Any) -> Edit:
 
 def slurm(answer: Any, *, jobs: tuple[FakeJob, ...] = (), compute: Rules = (), **nodes: Any) -> tuple[Slurm, Registry]:
     """A Slurm whose srun answers so, and the registry that its nodes see."""
-    first: Rules = [("srun", answer), ("tee", ""), ("rm -rf", "")]
+    first: Rules = [("srun", answer), WRITES, ("rm -rf", "")]
     found = fake_slurm(jobs, first=first, compute=compute, nodes=nodes_json(**nodes))
     transport(found.cluster, "controller").files[f"{ROOT}/.registry/catalog.yaml"] = CATALOG.encode()
     return found, Registry(found.cluster)
@@ -106,7 +107,7 @@ def spanning(wrong: Wrong, nodes: int = 4) -> tuple[Slurm, Registry]:
 
     config = of_many(nodes)
     names = [node.name for node in config.on("compute")]
-    first: Rules = [("srun", srun), ("tee", ""), ("rm -rf", "")]
+    first: Rules = [("srun", srun), WRITES, ("rm -rf", "")]
     made = fake_slurm(first=first, nodes=records(names), config=config)
     transport(made.cluster, "controller").files[f"{ROOT}/.registry/catalog.yaml"] = CATALOG.encode()
     return made, Registry(made.cluster)

@@ -17,6 +17,7 @@ from pytest_ai_how.report.measurements import LimitExceeded
 from suites.mlops._trainer import Trainer
 from suites.mlops.distributed import test_launching as checks
 from suites.mlops.distributed._run import Runs
+from tests.fakes import WRITES
 from tests.unit.suites.mlops_fakes import DATA, scale
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 from tests.unit.suites.task042_fakes import new_measure as figures
@@ -46,7 +47,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evidence: Evidence) ->
             *((f"cat -- {FOLDER}/{one.name}-{one.id}.err", errors) for one in jobs),
             (f"cat -- {FOLDER}/ddp/metrics.json", (DATA / "ddp-metrics.json").read_text()),
             (f"cat -- {FOLDER}/ddp/ranks.json", (DATA / "ddp-ranks.json").read_text()),
-            ("tee", ""),
+            WRITES,
             ("sha256sum", f"{DIGITS}  x\n"),
         ]  # fmt: skip
         slurm = fake_slurm(jobs, first=rules)

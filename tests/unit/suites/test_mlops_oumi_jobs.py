@@ -22,7 +22,7 @@ from pytest_ai_how.transport import FakeTransport
 from suites.mlops._request import Request
 from suites.mlops.oumi._oumi import WATCH
 from suites.mlops.oumi._work import TINY, Plan, configurations
-from tests.unit.suites.oumi_fakes import FOLDER, calls, made, schema
+from tests.unit.suites.oumi_fakes import FOLDER, calls, made, placed, schema
 from tests.unit.suites.oumi_fakes import PLAN as SMOKE
 from tests.unit.suites.task042_fakes import FakeJob, Rules, nodes_json
 
@@ -44,7 +44,7 @@ def test_what_the_cache_lacks_is_said_by_file_before_any_job(lease: Lease) -> No
         StepBlocked, match=r"^blocked: step 'oumi-sets' failed: .*smollm-135m/config\.json: is not there"
     ):
         oumi.trained()
-    assert calls(oumi, "sbatch") == calls(oumi, "tee") == []
+    assert (calls(oumi, "sbatch"), placed(oumi)) == ([], {})
 
 
 def test_a_file_that_is_another_is_named_with_the_one_set_to_fill(lease: Lease, tmp_path: Path) -> None:
@@ -64,11 +64,14 @@ def test_what_is_in_the_cache_is_put_where_jobs_see_it(lease: Lease, monkeypatch
     monkeypatch.setattr(Cache, "read", lambda _, name, file: f"{name}/{file.name}".encode())
     looked = made(lease, FULL, FakeJob("oumi-look", 3, workdir=FOLDER), first=[("cat", "[]")], real=True)
     looked.looked()
-    copied = {argv[1].removeprefix("of="): text for argv, text in calls(looked, "dd")}
-    assert copied["/mnt/shared/jobs/r1/data-smollm-135m/tokenizer.json.new"] == "smollm-135m/tokenizer.json"
-    assert len(copied) == sum(len(load_manifest()[name].files) for name in FULL.sets) == 14
-    (listed,) = [text for argv, text in calls(looked, "tee") if argv[-1].endswith("look.steps.json")]
-    steps = {one["name"]: one["argv"] for one in json.loads(listed)}
+    files = placed(looked)
+    assert files["/mnt/shared/jobs/r1/data-smollm-135m/tokenizer.json"] == "smollm-135m/tokenizer.json"
+    assert (
+        len([path for path in files if path.startswith("/mnt/shared/jobs/r1/data-")])
+        == sum(len(load_manifest()[name].files) for name in FULL.sets)
+        == 14
+    )
+    steps = {one["name"]: one["argv"] for one in json.loads(files[f"{FOLDER}/look.steps.json"])}
     source = "/mnt/shared/jobs/r1/data-smollm-135m"
     assert steps["model-smollm-135m"] == ["python3", "prepare.py", "model", source, "models/smollm-135m"]
     assert {"data-no-robots-1000-100", "data-no-robots-5000-100", "model-gpt2", "texts", "look", "schema"} < set(steps)
@@ -146,11 +149,10 @@ def test_two_processes_are_started_each_in_its_way(lease: Lease, real: bool, las
     read.append((f"cat -- {FOLDER}/schema.out", schema()))
     oumi = made(lease, SMOKE, *jobs, first=read, real=real)
     oumi.paired()
-    (listed,) = [text for argv, text in calls(oumi, "tee") if argv[-1].endswith("two.steps.json")]
     (script,) = [text for argv, text in calls(oumi, "sbatch") if "--job-name=oumi-two" in argv]
-    assert json.loads(listed)[0]["argv"][-len(last) :] == last
+    assert json.loads(placed(oumi)[f"{FOLDER}/two.steps.json"])[0]["argv"][-len(last) :] == last
     assert told in script
-    assert f"{FOLDER}/{WATCH.name}" in {argv[-1] for argv, _ in calls(oumi, "tee")}
+    assert f"{FOLDER}/{WATCH.name}" in placed(oumi)
 
 
 def test_the_way_without_a_gpu_is_gone_by_the_tiny_model(lease: Lease) -> None:

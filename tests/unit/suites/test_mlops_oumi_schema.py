@@ -18,7 +18,7 @@ from suites.mlops.oumi._oumi import Oumi
 from suites.mlops.oumi._schema import kind_of
 from suites.mlops.oumi._submissions import JOB, LONG, SHORT, TRAIN
 from suites.mlops.oumi._work import Plan, configurations
-from tests.unit.suites.oumi_fakes import FOLDER, PLAN, calls, made, oumi, schema
+from tests.unit.suites.oumi_fakes import FOLDER, PLAN, calls, made, oumi, placed, schema
 from tests.unit.suites.task042_fakes import FakeJob, Rules
 
 WRONG = "OumiConfigParsingError: Config error at 'training.epochs': Key 'epochs' not in 'TrainingParams'"
@@ -95,7 +95,7 @@ def test_what_is_launched_is_held_to_the_schema_before(
 def test_what_is_launched_lies_there_when_the_schema_is_asked(lease: Lease) -> None:
     oumi = looked_over(lease)
     oumi.looked()
-    files = {argv[-1].removeprefix(f"{FOLDER}/"): text for argv, text in calls(oumi, "tee")}
+    files = {path.removeprefix(f"{FOLDER}/"): text for path, text in placed(oumi).items()}
     (step,) = [one for one in json.loads(files["look.steps.json"]) if one["name"] == "schema"]
     assert {f"train={TRAIN}", f"job={JOB}", f"job={LONG}", f"job={SHORT}", "job=job-no-script.yaml"} <= set(
         step["argv"]

@@ -22,7 +22,7 @@ from suites.mlops import _trainer
 from suites.mlops._request import Request, describe, for_one, for_topology
 from suites.mlops._trained import Work
 from suites.mlops._trainer import PAYLOADS, Trainer
-from tests.fakes import fake_cluster
+from tests.fakes import WRITES, fake_cluster, written
 from tests.unit.suites.mlops_fakes import DATA, REQUEST, scale
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 from tests.unit.suites.task043_fakes import transport
@@ -45,7 +45,7 @@ def made(lease: Lease, *jobs: FakeJob, first: Rules = (), compute: Rules = ()) -
         (re.compile(r"^cat -- \S+/metrics\.json"), text["metrics"]),
         (re.compile(r"^cat -- \S+/ranks\.json"), text["ranks"]),
         *((f"cat -- {FOLDER}/{one.name}-{one.id}.{end}", said) for one in jobs for end, said in streams(one)),
-        ("tee", ""),
+        WRITES,
         ("sha256sum", MISSING),
     ]
     slurm = fake_slurm(jobs, first=rules, compute=compute)
@@ -78,8 +78,8 @@ def test_a_training_runs_once_and_is_read_by_all(lease: Lease) -> None:
     )
     assert train.endswith(f" --batch=16 --rate=0.002 --out={FOLDER}/train --tensorboard\n")
     assert first.metrics().accuracy > 97
-    placed = [c.argv[-1] for c in transport(trainer.cluster, "controller").calls if c.argv[0] == "tee"]
-    assert sorted(placed) == sorted(f"{FOLDER}/payloads/{path.name}" for path in PAYLOADS.glob("*.py"))
+    placed = {f"{FOLDER}/payloads/{path.name}": path.read_text() for path in PAYLOADS.glob("*.py")}
+    assert written(trainer.cluster.controller.transport) == placed
 
 
 def test_several_processes_are_started_by_torchrun_on_each_machine(lease: Lease) -> None:

@@ -19,6 +19,7 @@ from pytest_ai_how.services.slurm.facts import CONFIG
 from pytest_ai_how.shell import Result
 from pytest_ai_how.transport.fake import FakeTransport
 from suites.phase5 import test_mpi_ports as checks
+from tests.fakes import WRITES
 from tests.unit.suites.phase5_fakes import slurm
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 
@@ -105,7 +106,7 @@ def judge(
     def written(argv: tuple[str, ...]) -> bool:
         return argv[0] == "cat" and argv[-1].endswith("/rank-1.json")
 
-    found = fake_slurm([exchange], first=[(written, ranks), ("tee", ""), ("rm -rf", "")])
+    found = fake_slurm([exchange], first=[(written, ranks), WRITES, ("rm -rf", "")])
     for name, seen, held in (("node01", node01, held01), ("node02", node02, held02)):
         rules: Rules = [("ss -H -l", [BEFORE, seen]), ("ss", held)]
         found.cluster[name].transport = FakeTransport(name, rules)
