@@ -8,7 +8,7 @@ from functools import cached_property
 
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.errors import CommandError, DeadlineExceeded
-from pytest_ai_how.launch.protocol import Ended, JobFailed, Started, Task
+from pytest_ai_how.launch.protocol import Ended, JobFailed, Limit, Started, Task
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.shell import Result
@@ -90,6 +90,10 @@ class DirectLauncher:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         return self.node.run(*argv, check=check, timeout=timeout, input=input, user=self.user)
 
+    def limit(self, minutes: int, partition: str = "") -> Limit:  # noqa: ARG002  the Launcher protocol's signature
+        """See :class:`~pytest_ai_how.launch.Launcher`: whatever is wanted."""
+        return Limit(minutes, minutes)
+
     def start(self, task: Task) -> Started:
         """See :class:`~pytest_ai_how.launch.Launcher`. Raises :class:`JobFailed` for what wants several machines."""
         if (task.nodes, task.per_node) != (1, 1):
@@ -104,7 +108,7 @@ class DirectLauncher:
         words = (_SUPERVISE, "sh", files, f"{task.minutes * self._minute:g}", *self._argv(task))
         env = (f"--chdir={task.folder}", *self._environment(task, id))
         self.query("env", *env, "sh", "-c", _DETACH, "sh", *words)
-        return Started(id, task, f"{files}.out", f"{files}.err")
+        return Started(id, task, f"{files}.out", f"{files}.err", self.limit(task.minutes))
 
     def ended(self, job: Started, within: float) -> Ended:
         """See :class:`~pytest_ai_how.launch.Launcher`. A job whose supervisor is gone too is NODE_FAIL."""
@@ -208,6 +212,7 @@ class DirectLauncher:
             elapsed=record.ended - record.began,
             stdout=job.stdout,
             stderr=job.stderr,
+            limit=str(job.limit),
         )
 
 

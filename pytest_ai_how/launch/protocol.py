@@ -71,6 +71,19 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """After how many minutes a job is ended, of how many it ``wanted``; ``why`` it has fewer."""
+
+    minutes: int
+    wanted: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        cut = f" of the {self.wanted} wanted: {self.why}" if self.minutes < self.wanted else ""
+        return f"{self.minutes} min{cut}"
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A job that was started: its identifier, and where its standard output and error go, as the machines see it."""
 
@@ -78,6 +91,7 @@ class Started:
     task: Task
     stdout: str
     stderr: str
+    limit: Limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ class Ended:
     ``state`` is one of Slurm's: COMPLETED, FAILED, CANCELLED, TIMEOUT, OUT_OF_MEMORY, NODE_FAIL, … ``status`` is the
     exit status and ``signal`` the signal that ended it (0: none). Times are Unix seconds, ``elapsed`` seconds from
     ``started`` to ``ended``. ``tres`` is what was allocated, as the accounting has it (``{"cpu": 2, "mem": 512,
-    "gres/gpu": 1}``, memory in MiB); empty where nobody allocates.
+    "gres/gpu": 1}``, memory in MiB); empty where nobody allocates. ``limit`` is what it had of time, and why no more.
     """
 
     id: str
@@ -103,6 +117,7 @@ class Ended:
     stdout: str
     stderr: str
     tres: Mapping[str, int] = field(default_factory=dict)
+    limit: str = ""
 
     @property
     def ok(self) -> bool:
@@ -151,6 +166,9 @@ class Launcher(Protocol):
 
     def query(self, *argv: str, check: bool = True, timeout: float = 30.0, input: str | bytes = "") -> Result:
         """Run a short command as the job user where :attr:`folder` is seen; no job."""
+
+    def limit(self, minutes: int, partition: str = "") -> Limit:
+        """What a job gets that wants so many minutes, in a partition."""
 
     def start(self, task: Task) -> Started:
         """Start a job; it runs on when this returns."""
@@ -201,11 +219,12 @@ def completed(ended: Ended, stderr: str) -> None:
     """Raise :class:`JobFailed`, with what its program said last, unless a job did its work."""
     if ended.ok:
         return
+    within = f" within {ended.limit}" if ended.limit and ended.state == "TIMEOUT" else ""
     how = f"signal {ended.signal}" if ended.signal else f"status {ended.status}"
     raise JobFailed(
         ended.node,
         f"job {ended.id} ({ended.name}) ended as {ended.state} with {how}: {why(stderr)}{_before(stderr)}",
-        expected="COMPLETED with status 0",
+        expected=f"COMPLETED with status 0{within}",
         cure=f"read {ended.stderr}",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_ai_how.errors import AiHowError, CommandError, CommandTimeout, DeadlineExceeded
-from pytest_ai_how.launch.protocol import Ended, JobFailed, Started, Task
+from pytest_ai_how.launch.protocol import Ended, JobFailed, Limit, Started, Task
 from pytest_ai_how.services.apptainer import command
 from pytest_ai_how.services.slurm import JobOptions, JobSpec, SacctRecord, Slurm
 from pytest_ai_how.services.slurm.options import arguments
@@ -39,11 +39,18 @@ class SlurmLauncher:
         node = self.slurm.cluster.controller
         return node.run(*argv, check=check, timeout=timeout, input=input, user=self.slurm.user)
 
+    def limit(self, minutes: int, partition: str = "") -> Limit:
+        """See :class:`~pytest_ai_how.launch.Launcher`: no more than the partition's; who asks for more never starts."""
+        found = self.slurm.partitions().get(partition) if partition else None
+        most = (found and found.max_minutes) or minutes
+        return Limit(min(minutes, most), minutes, f"partition {partition} gives no more (MaxTime)")
+
     def start(self, task: Task) -> Started:
         """See :class:`~pytest_ai_how.launch.Launcher`."""
         pattern = f"{task.folder}/{task.name}-%j"
         files = JobOptions(chdir=task.folder, output=f"{pattern}.out", error=f"{pattern}.err")
-        wanted = options(task) | files | JobOptions(time=self._minutes(task))
+        limit = self.limit(task.minutes, task.partition)
+        wanted = options(task) | files | JobOptions(time=limit.minutes)
         try:
             id = self.slurm.submit(JobSpec(self.script(task), **wanted))
         except CommandError as error:
@@ -55,12 +62,7 @@ class SlurmLauncher:
                 cure="compare what it asks for with `scontrol show node` and `scontrol show partition`",
             ) from error
         stem = pattern.replace("%j", str(id))
-        return Started(str(id), task, f"{stem}.out", f"{stem}.err")
-
-    def _minutes(self, task: Task) -> int:
-        """What ``task`` asks for, or all that its partition gives: a job that asks for more would never start."""
-        found = self.slurm.partitions().get(task.partition) if task.partition else None
-        return min(task.minutes, (found and found.max_minutes) or task.minutes)
+        return Started(str(id), task, f"{stem}.out", f"{stem}.err", limit)
 
     def script(self, task: Task) -> str:
         """The text of the batch job."""
@@ -160,4 +162,5 @@ def _ended(record: SacctRecord, job: Started) -> Ended:
         stdout=job.stdout,
         stderr=job.stderr,
         tres=dict(record.tres),
+        limit=str(job.limit),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_ai_how.launch import Limit
 from pytest_ai_how.services.slurm import NodeRecord
 from pytest_ai_how.services.slurm.topology import Topology
 
@@ -66,11 +67,11 @@ def for_topology(records: Sequence[NodeRecord], topology: Topology, cpus: int, m
     )
 
 
-def describe(request: Request, records: Sequence[NodeRecord], cpus: int, memory: int) -> str:
+def describe(request: Request, records: Sequence[NodeRecord], cpus: int, memory: int, limit: Limit) -> str:
     """The plan, what is there, and what came of both, for the report."""
-    lines = [f"planned    {cpus} CPUs a process, {memory} MiB a machine"]
+    lines = [f"planned    {cpus} CPUs a process, {memory} MiB a machine, {limit.wanted} min"]
     lines += [
         f"{record.name:<10} {record.cpus} CPUs, {record.for_jobs} MiB, {record.gpus} GPUs, {record.state}"
         for record in records
     ]
-    return "\n".join([*lines, f"asked for  {request}"])
+    return "\n".join([*lines, f"asked for  {request}, for {limit}"])

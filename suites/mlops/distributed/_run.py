@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.scales import Scale
-from pytest_ai_how.services.slurm import Slurm
+from pytest_ai_how.services.slurm import NodeRecord, Slurm
 from pytest_ai_how.services.slurm.topology import topologies, why_none
 
 from .._request import Request, describe, for_one, for_topology
@@ -43,11 +44,11 @@ class Runs:
         found = topologies(records, GPUS)
         assert found, f"{self.slurm.cluster.controller.name}: {why_none(records)}; expected {GPUS}; do: `sinfo -N -l`"
         request = for_topology(records, found[-1 if last else 0], work.cpus, work.memory)
-        self.evidence.attach("what is asked for", describe(request, records, work.cpus, work.memory))
-        return request
+        return self._attach(request, work, records)
 
-    def _attach(self, request: Request, work: Work) -> Request:
-        self.evidence.attach("what is asked for", describe(request, (), work.cpus, work.memory))
+    def _attach(self, request: Request, work: Work, records: Sequence[NodeRecord] = ()) -> Request:
+        limit = self.trainer.launcher.limit(work.minutes, request.partition)
+        self.evidence.attach("what is asked for", describe(request, records, work.cpus, work.memory, limit))
         return request
 
     def cifar(self) -> Trained:

@@ -34,7 +34,8 @@ def request_of(trainer: Trainer, work: Work, evidence: Evidence) -> Request:
     else:
         gpus = [node.gpus.count for node in trainer.cluster.config.on("compute")[:1] if node.gpus]
         request = Request(work.cpus, 0, min(1, *gpus) if gpus else 0)
-    evidence.attach("what is asked for", describe(request, known, work.cpus, work.memory))
+    limit = trainer.launcher.limit(work.minutes, request.partition)
+    evidence.attach("what is asked for", describe(request, known, work.cpus, work.memory, limit))
     return request
 
 

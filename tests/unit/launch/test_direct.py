@@ -94,7 +94,7 @@ def test_a_job_whose_time_is_over_ends_with_all_that_it_started(tmp_path: Path) 
     found = launcher(tmp_path, minute=1.0)
     text = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >escaped; while :; do sleep 1; done' & echo $$; wait"
     ended = run(found, task(found, text), within=30)
-    assert ended.state == "TIMEOUT"
+    assert (ended.state, ended.limit) == ("TIMEOUT", "5 min")
     assert 1.0 <= ended.elapsed < 20
     (escaped,) = pids(Path(found.folder) / "escaped")
     assert process(escaped) is None

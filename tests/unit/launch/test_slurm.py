@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_ai_how.errors import DeadlineExceeded, FileError
-from pytest_ai_how.launch import Ended, JobFailed, Task, why
+from pytest_ai_how.launch import Ended, JobFailed, Task, completed, why
 from pytest_ai_how.launch.protocol import run
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.services.slurm import Slurm
@@ -66,9 +66,19 @@ def test_a_job_that_asks_for_little_names_little() -> None:
 def test_a_job_asks_for_no_more_time_than_its_partition_gives(partition: str, minutes: int) -> None:
     """Slurm takes a job that wants more, and keeps it: PENDING, reason PartitionTimeLimit."""
     slurm = fake_slurm([JOB])
-    SlurmLauncher(slurm).start(replace(TASK, minutes=120, partition=partition))
+    ended = run(SlurmLauncher(slurm), replace(TASK, minutes=120, partition=partition), within=5)
     argv, _ = asked(slurm, "sbatch")
     assert f"--time={minutes}" in argv
+    less = " of the 120 wanted: partition gpu gives no more (MaxTime)" if minutes < 120 else ""
+    assert ended.limit == f"{minutes} min{less}"
+
+
+def test_a_job_whose_time_was_cut_and_is_over_says_so() -> None:
+    slurm = fake_slurm([FakeJob("train", 12, state="TIMEOUT")])
+    ended = run(SlurmLauncher(slurm), replace(TASK, minutes=120), within=5)
+    with pytest.raises(JobFailed) as caught:
+        completed(ended, "")
+    assert "expected: COMPLETED with status 0 within 60 min of the 120 wanted: partition gpu gives" in str(caught.value)
 
 
 def test_a_job_that_will_never_start_is_not_waited_for() -> None:

@@ -11,10 +11,12 @@ import pytest
 from pytest_ai_how.config.loader import load_config
 from pytest_ai_how.data.cache import DataError
 from pytest_ai_how.errors import StepBlocked, StepFailed
+from pytest_ai_how.launch import Limit
 from pytest_ai_how.launch.direct import DirectLauncher
 from pytest_ai_how.launch.shared import Once
 from pytest_ai_how.launch.slurm import SlurmLauncher
 from pytest_ai_how.lease.lease import Lease
+from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import NodeRecord
 from pytest_ai_how.services.slurm.topology import topologies
 from pytest_ai_how.shell import Result
@@ -22,6 +24,8 @@ from suites.mlops import _trainer
 from suites.mlops._request import Request, describe, for_one, for_topology
 from suites.mlops._trained import Work
 from suites.mlops._trainer import PAYLOADS, Trainer
+from suites.mlops.distributed._run import Runs
+from suites.mlops.training._run import request_of
 from tests.fakes import WRITES, fake_cluster, written
 from tests.unit.suites.mlops_fakes import DATA, REQUEST, scale
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
@@ -221,6 +225,26 @@ def test_requests_ask_for_no_more_than_there_is() -> None:
     one_node, two_nodes = topologies(two)
     assert for_topology(two, one_node, 4, 32768) == Request(2, 2048, 2, ("a",), "gpu")
     assert for_topology(two, two_nodes, 4, 32768) == Request(2, 1024, 1, ("a", "b"), "gpu")
-    assert "asked for  2 × 1 processes with 2 CPUs each, 1 GPUs and 1024 MiB a machine, on a, b" in describe(
-        for_topology(two, two_nodes, 4, 32768), two, 4, 32768
+    told = describe(for_topology(two, two_nodes, 4, 32768), two, 4, 32768, Limit(10, 10)).splitlines()
+    assert told[0] == "planned    4 CPUs a process, 32768 MiB a machine, 10 min"
+    assert told[-1] == (
+        "asked for  2 × 1 processes with 2 CPUs each, 1 GPUs and 1024 MiB a machine, on a, b, for 10 min"
     )
+
+
+def test_the_report_has_the_time_that_was_asked_for_and_why_it_is_less(lease: Lease) -> None:
+    """The partition gives an hour (MaxTime), of two that the plan has."""
+    work = WORK.model_copy(update={"minutes": 120})
+    trainer, evidence = made(lease, STAGE, job("train", 2)), Evidence()
+    for attach in (
+        lambda: request_of(trainer, work, evidence),
+        lambda: Runs(trainer, trainer.launcher.slurm, scale(), evidence).request(work),  # type: ignore[attr-defined]
+    ):
+        attach()
+        planned, *_, asked = evidence.items[-1].data.decode().splitlines()
+        assert planned.endswith(", 120 min")
+        assert asked.endswith(", for 60 min of the 120 wanted: partition gpu gives no more (MaxTime)")
+    found = trainer.trained("train", work, REQUEST)
+    found.attach(evidence)
+    (record,) = [item.data for item in evidence.items if item.name == "job 2: record"]
+    assert json.loads(record)["limit"] == "60 min of the 120 wanted: partition gpu gives no more (MaxTime)"
