@@ -68,8 +68,7 @@ def _keep_consoles(config: ClusterConfig, driver: Driver, error: AiHowError) -> 
         return
     redactor, folder = Redactor(), failed_folder(config.name)
     try:
-        for secret in driver.secrets(config):
-            redactor.register(secret)
+        redactor.register(*driver.secrets(config))
         if consoles := driver.consoles(config):
             keep(consoles, private_folder(folder), redactor.data)
             name_copies(error, consoles, folder)

@@ -54,8 +54,12 @@ class Redactor:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
-    def register(self, secret: str | bytes) -> None:
-        """Replace ``secret`` from now on. Raises :class:`ValueError` when it is too short to be told from output."""
+    def register(self, *secrets: str | bytes) -> None:
+        """Replace ``secrets`` from now on. Raises :class:`ValueError` for one too short to be told from output."""
+        for secret in secrets:
+            self._register(secret)
+
+    def _register(self, secret: str | bytes) -> None:
         raw = secret.encode() if isinstance(secret, str) else secret
         if len(raw.strip()) < SHORTEST:
             raise ValueError(f"a secret of {len(raw.strip())} characters cannot be redacted: use {SHORTEST} or more")

@@ -155,8 +155,7 @@ class Crew:
     def learn_secrets(self) -> None:
         """Keep the cluster's secrets out of whatever this process writes from now on; a driver without any has none."""
         secrets: Callable[[ClusterConfig], Iterable[bytes]] | None = getattr(self.driver(), "secrets", None)
-        for secret in secrets(self.orders.config) if secrets else ():
-            self.redactor.register(secret)
+        self.redactor.register(*(secrets(self.orders.config) if secrets else ()))
 
     def close(self) -> None:
         """End this process's part; the lease stays."""

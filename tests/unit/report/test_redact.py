@@ -64,8 +64,9 @@ def test_a_registered_key_goes_as_it_is_in_base64_and_in_hex() -> None:
 
 def test_one_line_of_a_registered_secret_is_enough() -> None:
     redactor = Redactor()
-    redactor.register("first line of the secret file\nsecond line of the secret file\n")
+    redactor.register("another secret", "first line of the secret file\nsecond line of the secret file\n")
     assert redactor.text("saw: second line of the secret file") == f"saw: {REDACTED}"
+    assert redactor.text("saw: another secret") == f"saw: {REDACTED}"
 
 
 @pytest.mark.parametrize("short", ["", "abc", "  \n  \n  ", b"12345"])
