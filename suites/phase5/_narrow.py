@@ -10,6 +10,7 @@ from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.services.slurm import Slurm
 
+from ..phase6._slurm_nodes import node_faults
 from ._ranks import WITHIN, Place
 
 T = TypeVar("T")
@@ -23,13 +24,9 @@ ALONE = 2
 
 def everyone(slurm: Slurm) -> tuple[str, ...]:
     """All compute nodes; that one of them takes no jobs is a failure, as nothing that spans it would ever begin."""
-    known = slurm.nodes()
-    for name in slurm.compute:
-        assert name in known, f"{name}: slurmctld does not know this node; expected it in slurm.conf"
-        assert known[name].usable, (
-            f"{name}: Slurm has it as {known[name].state}, reason {known[name].reason!r}; expected that all compute "
-            f"nodes take jobs; do: read slurmd's log there, then `scontrol update nodename={name} state=resume`"
-        )
+    takes_all = "that all compute nodes take jobs"
+    faults = node_faults(slurm.compute, slurm.nodes(), takes_all, lambda one: one.usable)
+    assert not faults, "\n".join(faults)
     return several(slurm, slurm.compute)
 
 

@@ -10,10 +10,11 @@ import pytest
 from pytest_ai_how.report.culprit import Culprit
 from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
-from pytest_ai_how.services.slurm import JobSpec, NodeRecord, Slurm
+from pytest_ai_how.services.slurm import JobSpec, Slurm
 from pytest_ai_how.services.slurm.options import arguments
 
 from ._slurm_jobs import cancelling, collect, completed, judged, roomiest, run_job, run_jobs, submit
+from ._slurm_nodes import node_faults
 from ._slurm_payloads import payload
 from ._slurm_probes import first_traces, traces
 
@@ -25,24 +26,9 @@ def test_all_nodes_are_idle_or_mixed(slurm: Slurm, evidence: Evidence) -> None:
     """Every configured compute node takes jobs, and none has a reason set."""
     nodes = slurm.nodes()
     evidence.attach("scontrol show node", "\n".join(map(str, nodes.values())))
-    faults = node_faults(slurm.compute, nodes)
+    faults = node_faults(slurm.compute, nodes, "IDLE or MIXED and no reason", lambda one: one.usable and not one.reason)
     assert slurm.compute, f"{slurm.cluster.name}: no compute node is configured; nothing was checked"
     assert not faults, "\n".join(faults)
-
-
-def node_faults(names: Sequence[str], nodes: dict[str, NodeRecord]) -> list[str]:
-    """What is wrong with the nodes of these names, the machine first."""
-    found = []
-    for name in names:
-        record = nodes.get(name)
-        if record is None:
-            found.append(f"{name}: slurmctld does not know this node; expected it in slurm.conf")
-        elif not record.usable or record.reason:
-            found.append(
-                f"{name}: state {record.state}, reason {record.reason!r}; expected IDLE or MIXED and no reason; "
-                f"do: read slurmd's log there, then `scontrol update nodename={name} state=resume`"
-            )
-    return found
 
 
 @pytest.mark.check("SLU-12")

@@ -159,7 +159,7 @@ def test_a_node_that_takes_no_jobs_is_named_before_anything_waits_for_it() -> No
     found = slurm("", node02={"state": ["IDLE", "DRAIN"], "reason": "a fan"})
     for program in (hello, over_mpi, over_gloo):
         assert first_line(program, found).startswith(
-            "node02: Slurm has it as IDLE+DRAIN, reason 'a fan'; expected that all compute nodes take jobs; do: "
+            "node02: state IDLE+DRAIN, reason 'a fan'; expected that all compute nodes take jobs; do: "
         )
     assert not asked(found[0], "srun")
     assert two(slurm("", node01={"state": ["DOWN"]})[0]) == ("node02", "node01")
@@ -171,6 +171,12 @@ def test_nodes_that_are_not_there() -> None:
         everyone(spanning(lambda group: None, nodes=1)[0])
     with pytest.raises(AssertionError, match="^node02: slurmctld does not know this node; expected it in slurm.conf"):
         everyone(slurm("", node02={"name": "other"})[0])
+    with pytest.raises(
+        AssertionError, match=r"^node01: state DOWN, reason ''; expected that (.+)\nnode02: slurmctld does"
+    ):
+        everyone(slurm("", node01={"state": ["DOWN"], "reason": ""}, node02={"name": "other"})[0])
+    idle = slurm("", node01={"reason": "looked at last week"})[0]
+    assert everyone(idle) == ("node01", "node02"), "it takes jobs; that it has a reason is for SLU-08 to say"
 
 
 def test_srun_names_nobody_when_it_hangs() -> None:
