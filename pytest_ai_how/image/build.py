@@ -138,11 +138,11 @@ class Builder:
         if kind == "sif":
             asked = " ".join(f"{name}={packages[name]}" for name in definition.packages)
             label(root, {LABEL: digest_of(content), "org.ai-how.packages": asked})
-        settle_times(root, began, definition.versions.epoch)
+        newest = settle_times(root, began, definition.versions.epoch)
         progress.say(subject, "reading it all for its digest")
         described = tree = describe(root)
         if kind == "sif":
-            described = describe(self._to_sif(definition, place, base, sandbox, progress))
+            described = describe(self._to_sif(definition, place, newest, base, sandbox, progress))
         if kernel:
             described = self._to_disk(definition, place, kernel, sandbox, progress)
         manifest = {
@@ -150,7 +150,7 @@ class Builder:
             "kind": kind,
             "digest": digest_of(content),
             "recipe": content,
-            # Of the root directory, also where something was made of it: a SIF or disk holds the time of that.
+            # Of the root directory, also where something was made of it: a SIF or disk holds its time stamps, too.
             "tree": tree["content"],
             "packages": packages,
             "wheels": definition.wheels,
@@ -226,12 +226,18 @@ class Builder:
         return {**describe(machine), "kernel": kernel.release, "disk": asdict(facts)}
 
     def _to_sif(
-        self, definition: Definition, place: Path, node: Future[Image] | None, sandbox: Sandbox, progress: Progress
+        self,
+        definition: Definition,
+        place: Path,
+        newest: int,
+        node: Future[Image] | None,
+        sandbox: Sandbox,
+        progress: Progress,
     ) -> Path:
-        """Make the SIF of ``place/root`` and remove the root."""
+        """Make the SIF of ``place/root``, in which nothing is newer than ``newest``, and remove the root."""
         node_root = _result(definition, node, progress).path
         progress.say(f"{definition.name} image", "converting to SIF")
-        artifact = convert(node_root, place, definition.name, definition.versions.epoch, sandbox)
+        artifact = convert(node_root, place, definition.name, newest, sandbox)
         artifact.chmod(0o755)  # as Apptainer leaves it, whatever the umask
         for spare in ("root", "work", "mount"):
             shutil.rmtree(place / spare)

@@ -15,6 +15,8 @@ from pytest_ai_how.image.origin import identity
 PIPELINE = 2
 # The same for what makes a disk of a tree.
 DISK_PIPELINE = 2
+# The same for what makes a SIF of a tree.
+SIF_PIPELINE = 1
 # Fields of a role that came later: only where they say something, so that the digests of other images stay.
 _LATER = frozenset({"dkms", "kernel", "wheels"})
 
@@ -31,12 +33,15 @@ def recipe(definition: Definition, origin: PackageSource | None = None) -> dict[
 
 def own_part(definition: Definition) -> dict[str, Any]:
     """What goes into the image but for what a cluster's YAML adds."""
-    versions, disk = definition.versions, {}
+    versions = definition.versions
+    made: dict[str, Any] = {}
+    if definition.spec.kind == "sif":
+        made = {"sif_pipeline": SIF_PIPELINE}
     if definition.of:
         of = digest_of(own_part(definition.of))
-        disk = {"disk_pipeline": DISK_PIPELINE, "of": of, "size": definition.spec.size}
+        made = {"disk_pipeline": DISK_PIPELINE, "of": of, "size": definition.spec.size}
     return {
-        **disk,
+        **made,
         "pipeline": PIPELINE,
         "name": definition.name,
         "kind": definition.spec.kind,

@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def settle_times(root: Path, began: float, epoch: int) -> None:
+def settle_times(root: Path, began: float, epoch: int) -> int:
     """Give everything that the build wrote (modified at or after ``began``) the time stamp ``epoch``.
 
-    What came from packages keeps theirs: Python's compiled files are valid only with them.
+    What came from packages keeps theirs: Python's compiled files are valid only with them. Returns the newest stamp
+    that is there then, in whole seconds, but for those in the future.
     """
+    newest = epoch
     for path, status in _walk(root):
+        if status.st_mtime < began:
+            newest = max(newest, int(status.st_mtime))
         # Stamps that were dated into the future on purpose stay.
-        if began <= status.st_mtime < began + 86400:
+        elif status.st_mtime < began + 86400:
             os.utime(path, (epoch, epoch), follow_symlinks=False)
     os.utime(root, (epoch, epoch))
+    return newest
 
 
 def content_digest(root: Path) -> tuple[str, int]:

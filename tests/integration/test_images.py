@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pytest_ai_how.errors import HostError, ImageError
 from pytest_ai_how.image import ensure_image, image_digest
 from pytest_ai_how.image.build import Builder
 from pytest_ai_how.image.definitions import Source
+from pytest_ai_how.image.sif import build_date
 from pytest_ai_how.image.store import WHOLE, Image, Store, mounts_below, verify
 from pytest_ai_how.image.tree import differing
 from pytest_ai_how.shell import Result
@@ -227,19 +230,30 @@ def test_a_mirror_that_refuses_is_named_and_nothing_is_left(world: Path, store: 
     assert names(store) == [".lock-node"]
 
 
-def test_a_sif_says_what_it_is() -> None:
+def apptainer(node: Image, image: Image, *argv: str) -> str:
+    """What the node's own Apptainer says of the SIF, from a mount namespace in which both images are read-only."""
+    script = (
+        'mount --rbind "$1" "$1"; mount -o remount,bind,ro "$1"; mount -t tmpfs tmpfs "$1/mnt"; mkdir "$1/mnt/i"; '
+        'mount --bind "$2" "$1/mnt/i"; shift 2; exec chroot "$0" env HOME=/mnt TZ=UTC apptainer "$@"'
+    )
+    inside = ("sh", "-euc", script, node.path, node.path, image.folder, *argv, f"/mnt/i/{image.path.name}")
+    full = ("unshare", "--mount", "--propagation", "private", *map(str, inside))
+    done = subprocess.run(full, check=False, capture_output=True, text=True)
+    result = Result(full, done.returncode, done.stdout, done.stderr)
+    assert result.ok, result.describe()
+    return result.stdout
+
+
+def test_a_sif_says_what_it_is_and_nothing_of_the_moment() -> None:
     image = ensure_image("base", Heard())
     node = ensure_image("node", Heard())
     assert image.path.stat().st_size < 150 * 2**20
-    # The node's own Apptainer reads it, from a mount namespace of its own in which both images are read-only.
-    script = (
-        'mount --rbind "$1" "$1"; mount -o remount,bind,ro "$1"; mount -t tmpfs tmpfs "$1/mnt"; mkdir "$1/mnt/i"; '
-        'mount --bind "$2" "$1/mnt/i"; exec chroot "$1" env HOME=/mnt apptainer inspect --json --labels /mnt/i/base.sif'
-    )
-    argv = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh", node.path, image.folder)
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    result = Result(tuple(map(str, argv)), done.returncode, done.stdout, done.stderr)
-    assert result.ok, result.describe()
-    labels = json.loads(result.stdout)["data"]["attributes"]["labels"]
+    labels = json.loads(apptainer(node, image, "inspect", "--json", "--labels"))["data"]["attributes"]["labels"]
     assert labels["org.ai-how.digest"] == image.digest
     assert f"python3={image.manifest['packages']['python3']}" in labels["org.ai-how.packages"].split()
+    # Its UUID is made of a digest, and the newest package dates it.
+    told = dict(line.split(":", 1) for line in apptainer(node, image, "sif", "header").splitlines() if ":" in line)
+    assert uuid.UUID(told["ID"].strip()).version == 5
+    date = datetime.strptime(told["Created At"].strip(), "%Y-%m-%d %H:%M:%S %z UTC")
+    assert date < datetime.fromisoformat(image.manifest["built_at"]) - timedelta(hours=1)
+    assert labels["org.label-schema.build-date"] == build_date(int(date.timestamp()))

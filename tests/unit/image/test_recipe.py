@@ -84,6 +84,17 @@ def test_the_shipped_images_have_different_digests() -> None:
     assert len(digests) == len(names)
 
 
+def test_what_makes_a_sif_changes_a_sifs_only(sif_source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def both() -> tuple[str, str]:
+        return digest(sif_source), digest_of(own_part(sif_source.define("box")))
+
+    before = both()
+    monkeypatch.setattr("pytest_ai_how.image.recipe.SIF_PIPELINE", 99)
+    after = both()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def disk_digest(source: Source, origin: PackageSource | None = None) -> str:
     return digest_of(recipe(source.define("vm"), origin))
 

@@ -318,12 +318,16 @@ def test_a_machine_over_an_image_is_seen(tmp_path: Path) -> None:
 
 def test_what_the_build_wrote_gets_one_time_and_the_rest_keeps_its_own(tmp_path: Path) -> None:
     began = time.time() - 10
-    for name, stamp in {"package": 1_600_000_000, "written": began + 5, "future": 2_145_916_800}.items():
+    for name, stamp in {"package": 1_600_000_000.9, "written": began + 5, "future": 2_145_916_800}.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (stamp, stamp))
-    settle_times(tmp_path, began, 1_700_000_000)
+    assert settle_times(tmp_path, began, 1_700_000_000) == 1_700_000_000
     times = {path.name: int(path.stat().st_mtime) for path in tmp_path.iterdir()}
     assert times == {"package": 1_600_000_000, "written": 1_700_000_000, "future": 2_145_916_800}
+    # A package newer than the epoch is the newest there is; what lies in the future is not.
+    assert settle_times(tmp_path, began, 1_500_000_000) == 1_700_000_000
+    os.utime(tmp_path / "written", (1_600_000_000, 1_600_000_000))
+    assert settle_times(tmp_path, began, 1_500_000_000) == 1_600_000_000
 
 
 def test_what_differs_between_two_trees_is_named(tmp_path: Path) -> None:
