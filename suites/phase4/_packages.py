@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from pytest_ai_how.image.mirror import find_mirror
 from pytest_ai_how.image.models import PackageVersion
 from pytest_ai_how.image.origin import elsewhere
 from pytest_ai_how.image.sandbox import Sandbox
-from pytest_ai_how.image.store import Image, Store
+from pytest_ai_how.image.sif import LABEL, convert, label
+from pytest_ai_how.image.store import Image, Store, describe
+from pytest_ai_how.image.tree import settle_times
 from pytest_ai_how.image.versions import QUERY, check_versions, installed, parse_installed
 from pytest_ai_how.progress import Progress
 
@@ -103,18 +106,34 @@ def definitions(folder: Path) -> Source:
 def built_twice(
     source: Source, folder: Path, progress: Progress, name: str = _NAME, origin: PackageSource | None = None
 ) -> tuple[Image, ...]:
-    """An image, built in two caches that know nothing of each other.
+    """An image, built in two caches below ``folder`` that know nothing of each other.
 
     The small one takes half a minute on two cores, that of machines three times as long and 2 GiB.
     """
 
     def build(number: int) -> Image:
         store = Store(folder / f"cache-{number}")
-        store.folder.mkdir(parents=True)
+        store.folder.mkdir(parents=True, exist_ok=True)
         return Builder(source, store, origin=origin).ensure([name], progress)[name]
 
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(build, (1, 2)))
+
+
+def as_containers(trees: Sequence[Image], node: Image, folder: Path) -> tuple[Image, ...]:
+    """A SIF of a copy of each of ``trees``, by the Apptainer of ``node``: made as images of kind ``sif`` are."""
+    with Sandbox() as sandbox:
+        return tuple(_as_container(tree, node, folder / f"sif-{at}", sandbox) for at, tree in enumerate(trees, 1))
+
+
+def _as_container(tree: Image, node: Image, place: Path, sandbox: Sandbox) -> Image:
+    place.mkdir(parents=True)
+    root, began = place / "root", time.time()
+    sandbox.run(["cp", "--archive", "--reflink=auto", str(tree.path), str(root)])
+    label(root, {LABEL: tree.digest})
+    newest = settle_times(root, began, tree.manifest["recipe"]["epoch"])
+    sif = convert(node.path, place, tree.name, newest, sandbox)
+    return replace(tree, path=sif, manifest={**tree.manifest, **describe(sif)})
 
 
 def outcomes(source: Source, image: Image, folder: Path) -> dict[str, Outcome]:

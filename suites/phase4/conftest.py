@@ -104,7 +104,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 @pytest.fixture(scope="session")
 def twins(tiny: Source, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Image, ...]:
-    """The small image, built twice."""
+    """The small image of kind ``tree``, built twice."""
     from pytest_ai_how.skin.keys import CREW
 
     from ._packages import built_twice
@@ -113,12 +113,18 @@ def twins(tiny: Source, pytestconfig: pytest.Config, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the two caches of ``--scale=full``."""
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="session")
 def compared(
     request: pytest.FixtureRequest,
     cluster_config: ClusterConfig,
     bringup: Bringup,
     pytestconfig: pytest.Config,
-    tmp_path_factory: pytest.TempPathFactory,
+    caches: Path,
 ) -> tuple[Image, ...]:
     """An image, built twice: the small one, and with ``--scale=full`` that of the machines."""
     from pytest_ai_how.image.definitions import Source
@@ -132,8 +138,25 @@ def compared(
         small: tuple[Image, ...] = request.getfixturevalue("twins")
         return small
     name = images_of(cluster_config.model_copy(update={"driver": bringup.driver.name}))[0]
-    folder = tmp_path_factory.mktemp("machines-twins")
-    return built_twice(Source.shipped(), folder, crew.progress, name, origin(cluster_config))
+    return built_twice(Source.shipped(), caches, crew.progress, name, origin(cluster_config))
+
+
+@pytest.fixture(scope="session")
+def containers(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, caches: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Image, ...]:
+    """A container's image, made twice: of the small image, and with ``--scale=full`` all of ``base``."""
+    from pytest_ai_how.image import ensure_image
+    from pytest_ai_how.image.definitions import Source
+    from pytest_ai_how.skin.keys import CREW
+
+    from ._packages import as_containers, built_twice
+
+    crew = pytestconfig.stash[CREW]
+    if crew.orders.settings.scale == "full":
+        return built_twice(Source.shipped(), caches, crew.progress, "base")
+    small: tuple[Image, ...] = request.getfixturevalue("twins")
+    return as_containers(small, ensure_image("node", crew.progress), tmp_path_factory.mktemp("containers"))
 
 
 @pytest.fixture(scope="session")

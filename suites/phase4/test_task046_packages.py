@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from pytest_ai_how.image.family import is_debian
+from pytest_ai_how.image.sif_file import parts
 from pytest_ai_how.image.store import Image
 from pytest_ai_how.image.tree import differing
 from pytest_ai_how.report.evidence import Evidence
@@ -77,13 +78,7 @@ def test_images_built_twice_are_the_same(compared: Sequence[Image], evidence: Ev
     It is a small image, of Debian's least and one role, by the code that builds all; with --scale=full that of the
     machines, which takes a minute and a half and 2 GiB.
     """
-    evidence.attach("builds", "\n".join(f"{one.path}: {one.manifest['content']}" for one in compared))
-    assert len({one.path for one in compared}) > 1, (
-        f"localhost: {len(compared)} builds, expected two; nothing to compare"
-    )
-    assert len({one.digest for one in compared}) == 1, (
-        "localhost: the builds have different recipes; nothing to compare"
-    )
+    _comparable(compared, evidence)
     first, *others = compared
     for other in others:
         if other.manifest["content"] == first.manifest["content"]:
@@ -98,3 +93,31 @@ def test_images_built_twice_are_the_same(compared: Sequence[Image], evidence: Ev
             f"differ: {', '.join(files[:5]) or 'none now'} ({len(files)} in all); do: build from a mirror that stands "
             "still (AI_HOW_MIRROR) if packages differ, else find what writes the time or chance into these files"
         )
+
+
+@pytest.mark.check("PRV-20")
+def test_containers_built_twice_are_the_same(containers: Sequence[Image], evidence: Evidence) -> None:
+    """Two containers' images of one recipe are the same file, byte for byte: UUID, times, labels and file system.
+
+    They are of the two small images, by the Apptainer that makes all; with --scale=full it is ``base``, built whole.
+    """
+    _comparable(containers, evidence)
+    first, *others = containers
+    for other in others:
+        if other.manifest["content"] == first.manifest["content"]:
+            continue
+        one, two = parts(first.path), parts(other.path)
+        differ = [part for part in sorted({*one, *two}) if one.get(part) != two.get(part)]
+        evidence.attach("parts", "\n".join(f"{part}: {one.get(part)} | {two.get(part)}" for part in differ))
+        raise AssertionError(
+            f"localhost: {first.name}: {other.path} is {other.manifest['content'][:12]}, {first.path} is "
+            f"{first.manifest['content'][:12]}, expected the same; parts that differ: "
+            f"{', '.join(differ) or 'none, but the bytes between them'}; do: compare the images that they are made of "
+            "if their file systems differ, else find what Apptainer writes the time or chance into: apptainer sif dump"
+        )
+
+
+def _comparable(images: Sequence[Image], evidence: Evidence) -> None:
+    evidence.attach("builds", "\n".join(f"{one.path}: {one.manifest['content']}" for one in images))
+    assert len({one.path for one in images}) > 1, f"localhost: {len(images)} builds, expected two; nothing to compare"
+    assert len({one.digest for one in images}) == 1, "localhost: the builds have different recipes; nothing to compare"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from pytest_ai_how.report.facts import Facts
 from pytest_ai_how.shell import Result
 from suites.phase4 import test_task046_packages as task046
 from suites.phase4._packages import INSTALLED, OS_RELEASE, WAYS, Outcome
+from tests.unit.image.sif_samples import write_sif
 
 # What was said of a real root.
 SAID = {
@@ -176,3 +178,41 @@ def test_one_image_is_not_two_builds(tmp_path: Path, evidence: Evidence) -> None
     one = built(tmp_path / "1")
     with pytest.raises(AssertionError, match="localhost: 2 builds, expected two; nothing to compare"):
         task046.test_images_built_twice_are_the_same((one, one), evidence)
+
+
+# containers
+
+
+def container(folder: Path, digest: str = "d" * 64, **other: Any) -> Image:
+    """The image of a container, in a cache of its own."""
+    sif = write_sif(folder / "tiny.sif", **other)
+    return Image("tiny", digest, sif, describe(sif))
+
+
+def test_containers_that_are_the_same_pass(tmp_path: Path, evidence: Evidence) -> None:
+    task046.test_containers_built_twice_are_the_same((container(tmp_path / "1"), container(tmp_path / "2")), evidence)
+
+
+@pytest.mark.seen_to_fail("PRV-20")
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"number": 2}, "parts that differ: UUID; do: compare the images that they are made of if their file"),
+        ({"made": 7}, "parts that differ: times, times of object 1; do: "),
+        ({"data": b'{"a": 2}\n'}, "parts that differ: object 1 (inspect-metadata.json); do: "),
+        ({"data": b'{"a": 1}\n\n'}, "parts that differ: none, but the bytes between them; do: "),
+        ({"digest": "f" * 64}, "the builds have different recipes; nothing to compare"),
+    ],
+)
+def test_containers_that_differ(other: dict[str, Any], said: str, tmp_path: Path, evidence: Evidence) -> None:
+    twins = (container(tmp_path / "1"), container(tmp_path / "2", **other))
+    with pytest.raises(AssertionError) as caught:
+        task046.test_containers_built_twice_are_the_same(twins, evidence)
+    assert str(caught.value).startswith("localhost: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.seen_to_fail("PRV-20")
+def test_one_container_is_not_two_builds(tmp_path: Path, evidence: Evidence) -> None:
+    with pytest.raises(AssertionError, match="localhost: 1 builds, expected two; nothing to compare"):
+        task046.test_containers_built_twice_are_the_same((container(tmp_path / "1"),), evidence)
