@@ -144,10 +144,12 @@ def _blank(loaded: LoadedRole, root: Path) -> None:
     for path in loaded.role.empty:
         place = _parent(root, path)
         place.unlink(missing_ok=True)
-        place.touch(mode=0o644)
+        place.touch()
+        place.chmod(0o644)
     for path in loaded.role.stamps:
         place = _parent(root, path)
-        place.touch(mode=0o644)
+        place.touch()
+        place.chmod(0o644)
         os.utime(place, (_FUTURE, _FUTURE))
     remove(root, (pattern.lstrip("/") for pattern in loaded.role.remove))
 
@@ -157,7 +159,9 @@ def _parent(root: Path, path: str) -> Path:
     place = root / path.lstrip("/")
     if not place.parent.resolve().is_relative_to(root.resolve()):
         raise ImageError(path, f"leads out of the image, to {place.parent.resolve()}")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    for folder in reversed([folder for folder in place.parents if not folder.exists()]):
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask
     return place
 
 

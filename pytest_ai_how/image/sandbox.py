@@ -35,6 +35,8 @@ _ENVIRONMENT = {
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
 # A folder of this machine: what runs in a root has the root's own /tmp.
 _TEMPORARY = "TMPDIR"
+# What builds make is the same, and for every account to read, whatever the umask of who builds.
+_UMASK = 0o022
 
 
 class Sandbox:
@@ -124,6 +126,7 @@ class Sandbox:
                 errors="replace",
                 env=dict(env),
                 start_new_session=True,
+                umask=_UMASK,
             )
             self._running.add(process)
             return process

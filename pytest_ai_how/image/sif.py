@@ -48,6 +48,8 @@ def label(root: Path, labels: dict[str, str]) -> None:
     file = root / ".singularity.d/labels.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(labels, indent=1, sort_keys=True) + "\n")
+    for path, mode in ((file.parent, 0o755), (file, 0o644)):
+        path.chmod(mode)  # whatever the umask
 
 
 def convert(node_root: Path, place: Path, name: str, epoch: int, sandbox: Sandbox) -> Path:

@@ -52,6 +52,16 @@ def test_files_directories_links_and_stamps(source: Source, write: Write, root: 
     assert not (root / "etc/key").exists()
 
 
+def test_the_umask_of_who_builds_is_in_no_image(source: Source, write: Write, root: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        apply(source, write, root, "links: {/opt/deep/a: /dev/null}\nempty: [/etc/fstab]\nstamps: [/etc/.updated]\n")
+    finally:
+        os.umask(before)
+    modes = {name: (root / name).stat().st_mode & 0o777 for name in ("opt", "opt/deep", "etc/fstab", "etc/.updated")}
+    assert modes == {"opt": 0o755, "opt/deep": 0o755, "etc/fstab": 0o644, "etc/.updated": 0o644}
+
+
 def test_an_unknown_owner_names_the_role(source: Source, write: Write, root: Path) -> None:
     with pytest.raises(ImageError, match="role top: /srv/x: the image knows no user or group 'slurm'"):
         apply(source, write, root, "directories:\n  - {path: /srv/x, owner: slurm, group: me}\n")

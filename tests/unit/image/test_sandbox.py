@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,3 +76,19 @@ def test_a_build_keeps_temporary_files_in_its_own_folder(
         assert [env["TMPDIR"] for env in sandbox.environments] == [str(place / "tmp")]
         assert (place / "tmp").is_dir()
     assert [path.name for path in builder.store.folder.iterdir()] == [".lock-node"]
+
+
+def test_the_umask_of_who_builds_is_in_nothing_that_commands_make(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        # What _start is asked to run is all of it here: no mount namespace, for which root would be needed.
+        with Sandbox() as sandbox:
+            made = sandbox._start(
+                ("sh", "-c", 'mkdir "$1" && touch "$1/file"', "sh", str(tmp_path / "made")), os.environ
+            )
+            made.communicate()
+            sandbox._end(made)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "made/file").stat().st_mode & 0o777 == 0o644

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import pytest
 
 from pytest_ai_how.errors import CommandError, ImageError
 from pytest_ai_how.image.sandbox import Sandbox
-from pytest_ai_how.image.sif import build_date, convert
+from pytest_ai_how.image.sif import build_date, convert, label
 from pytest_ai_how.image.sif_file import parts, settle
 from pytest_ai_how.shell import Result
 from tests.unit.image.sif_samples import DESCRIPTOR, HEADER, write_sif
@@ -125,3 +126,14 @@ def test_it_is_made_with_nothing_of_the_moment(tmp_path: Path) -> None:
 def test_what_apptainer_says_is_passed_on(said: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=told):
         convert(Path("/node"), tmp_path, "box", EPOCH, Apptainer(tmp_path, said))
+
+
+def test_labels_are_for_every_account_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        label(tmp_path, {"b": "2", "a": "1"})
+    finally:
+        os.umask(before)
+    file = tmp_path / ".singularity.d/labels.json"
+    assert file.read_text() == '{\n "a": "1",\n "b": "2"\n}\n'
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o755, 0o644)
