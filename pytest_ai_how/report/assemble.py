@@ -48,8 +48,7 @@ def assemble(
             if check not in known:
                 raise ValueError(f"{result.nodeid}: check {check!r} is not in the catalogue (configs/checks.yaml)")
     states = row_states(clean, rows, deselected or {})
-    unlisted = tuple(_unlisted(result) for result in clean if not result.ids)
-    verdict, reasons = judge(run, (*states, *unlisted))
+    verdict, reasons = judge(run, _counting(states, clean))
     return RunReport(
         run=run,
         verdict=verdict,
@@ -59,6 +58,13 @@ def assemble(
         tasks=task_lines(states, clean, titles or {}),
         completeness=completeness(states),
     )
+
+
+def amend(report: RunReport, run: Run, redactor: Redactor | None = None) -> RunReport:
+    """The report of a run whose circumstances changed after it was assembled: its troubles, or its end."""
+    run = _redacted_run(run, redactor or Redactor())
+    verdict, reasons = judge(run, _counting(report.rows, report.results))
+    return report.model_copy(update={"run": run, "verdict": verdict, "reasons": reasons})
 
 
 def rows_of(catalogue: Catalogue) -> tuple[Row, ...]:
@@ -102,6 +108,11 @@ def _redacted(result: CheckResult, redactor: Redactor) -> CheckResult:
 def _redacted_step(step: Step, redactor: Redactor) -> Step:
     inner = tuple(_redacted_step(one, redactor) for one in step.steps)
     return step.model_copy(update={"text": redactor.text(step.text), "steps": inner})
+
+
+def _counting(states: Iterable[RowState], results: Iterable[CheckResult]) -> tuple[RowState, ...]:
+    """All that decides about the run."""
+    return (*states, *(_unlisted(result) for result in results if not result.ids))
 
 
 def _unlisted(result: CheckResult) -> RowState:

@@ -232,7 +232,7 @@ class Controller:
             self._crew.learn_secrets()
             self._report = self._ledger.judge(int(exitstatus))
             self._release(failed=self._report.verdict is not RunVerdict.FIT)
-            self._report = self._ledger.judge(int(exitstatus))
+            self._report = self._ledger.amend(self._report)
             self._ledger.write(self._report)
         self._pytest_config.hook.pytest_ai_how_verdict(report=self._report)
         session.exitstatus = _status(int(exitstatus), self._report.verdict, self._ledger.complaints)

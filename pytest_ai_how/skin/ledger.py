@@ -13,7 +13,7 @@ import pytest
 
 import pytest_ai_how
 from pytest_ai_how.catalogue import load_catalogue
-from pytest_ai_how.report.assemble import assemble, rows_of
+from pytest_ai_how.report.assemble import amend, assemble, rows_of
 from pytest_ai_how.report.model import WORST_FIRST, Absent, CheckResult, Run, RunReport, Verdict
 from pytest_ai_how.report.redact import Redactor
 from pytest_ai_how.shell import quote
@@ -82,6 +82,10 @@ class Ledger:
             deselected=self._not_selected(collection, results),
             redactor=self._redactor,
         )
+
+    def amend(self, report: RunReport) -> RunReport:
+        """The report with what became known of the run since it was judged; no result is looked at again."""
+        return amend(report, self._run(), self._redactor)
 
     def _with_result(self) -> Iterator[CheckResult]:
         for nodeid, result in self._results.items():

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_ai_how.catalogue import load_catalogue
-from pytest_ai_how.report.assemble import assemble, completeness, rows_of
+from pytest_ai_how.report.assemble import amend, assemble, completeness, rows_of
 from pytest_ai_how.report.items import Attachment
 from pytest_ai_how.report.model import CheckResult, Row, RunReport, RunVerdict, Severity, Verdict
+from pytest_ai_how.report.redact import REDACTED, Redactor
 from tests.unit.report.sample import RUN, item, report, row
 
 B, D, I = Severity.BLOCKING, Severity.DEFAULT, Severity.INFORMATIONAL  # noqa: E741 - the catalogue's letters
@@ -46,6 +47,35 @@ def test_trouble_of_the_run_itself_leaves_it_undecided_but_does_not_hide_a_failu
     assert judged((B, Verdict.PASSED), troubles=cut).reasons == cut
     assert judged((B, Verdict.PASSED), troubles=cut).verdict is RunVerdict.UNDECIDED
     assert judged((B, Verdict.FAILED), troubles=cut).reasons == ("SLU-00 failed: node00: seen", *cut)
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict", "reasons"),
+    [
+        ([item(Verdict.PASSED, "SLU-12")], RunVerdict.UNDECIDED, ()),
+        ([item(Verdict.FAILED, "SLU-12", reason="no")], RunVerdict.UNFIT, ("SLU-12 failed: no",)),
+        (
+            [item(Verdict.PASSED, "SLU-12"), item(Verdict.FAILED, nodeid="tests/test_a.py::test_b", reason="no")],
+            RunVerdict.UNFIT,
+            ("tests/test_a.py::test_b failed: no",),
+        ),
+    ],
+)
+def test_trouble_after_a_report_was_assembled_counts_and_holds_no_secret(
+    results: list[CheckResult], verdict: RunVerdict, reasons: tuple[str, ...]
+) -> None:
+    redactor = Redactor()
+    redactor.register("topsecretvalue")
+    before = assemble(RUN, results, [row("SLU-12")], redactor=redactor)
+    late = RUN.model_copy(update={"ended": RUN.ended + 1, "troubles": ("it was not taken down: topsecretvalue",)})
+    got = amend(before, late, redactor)
+    said = (f"it was not taken down: {REDACTED}",)
+    assert (got.verdict, got.reasons) == (verdict, (*reasons, *said))
+    assert (got.run.troubles, got.run.ended) == (said, late.ended)
+    # What was judged before stays as it was, word for word.
+    same = ("results", "rows", "tasks", "completeness")
+    assert all(getattr(got, name) is getattr(before, name) for name in same)
+    assert amend(before, RUN, redactor) == before
 
 
 def test_a_failing_test_without_a_check_counts() -> None:
