@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,10 +71,10 @@ def test_binary_rubbish_is_named_too(path: Path) -> None:
 def test_a_full_disk_keeps_the_old_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_record(path, new_record("old", Claim()))
 
-    def full(*args: object, **more: object) -> None:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dump", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LeaseError, match="cannot be written .No space left on device."):
         write_record(path, new_record("new", Claim()))
     kept = read_record(path)
