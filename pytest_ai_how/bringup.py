@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.deadline import Deadline, wait_for
-from pytest_ai_how.drivers.protocol import Deploys, Driver, Paced, Warms
+from pytest_ai_how.drivers.protocol import Contacts, Deploys, Driver, Paced, Warms
 from pytest_ai_how.errors import AiHowError, HostKeyError, StepFailed
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.lease.record import Claim
@@ -89,6 +89,8 @@ class Bringup:
         self._abandoned = threading.Event()
         # Machines that continued a moment ago: the driver has logged in to each.
         self._reached = False
+        # Machines that a driver has just run a command on, which need not be asked the same again.
+        self._contacted = False
 
     def cluster(self) -> Cluster:
         """The cluster, with every machine answering over its transport."""
@@ -182,6 +184,7 @@ class Bringup:
         self.driver.check(self.config)
         self.driver.up(self.config, self.lease.journal.of(MACHINES))
         self._reached = self._were_ready
+        self._contacted = isinstance(self.driver, Contacts) and self.driver.contacted
         return {node.name: str(node.address) for node in self.config.nodes}
 
     def _keep_warm(self) -> dict[str, str]:
@@ -194,6 +197,8 @@ class Bringup:
     def _reach_machines(self) -> dict[str, str]:
         if self._reached:
             return {node.name: "continued" for node in self.config.nodes}
+        if self._contacted:
+            return {node.name: "contacted" for node in self.config.nodes}
         self.progress.say(self.config.name, "asking this machine" if self.driver.name == "host" else "waiting for ssh")
         deadline = Deadline(SSH_WITHIN * self._pace)
         nodes = self._current()[0].nodes

@@ -74,6 +74,15 @@ class Paced(Protocol):
 
 
 @runtime_checkable
+class Contacts(Protocol):
+    """A driver whose :meth:`Driver.up` runs a command on each machine, over the transport that it hands out next."""
+
+    @property
+    def contacted(self) -> bool:
+        """Whether all machines have answered, and their connections wait for whoever asks for the transports."""
+
+
+@runtime_checkable
 class Directories(Protocol):
     """A driver whose machines mount directories of this host."""
 

@@ -70,6 +70,11 @@ class SshDriver:
         if leaves_jobs(config):
             journal.intend(JOBS, folder=jobs_folder(config), user=config.user, **_address(config))
 
+    @property
+    def contacted(self) -> bool:
+        """Whether :meth:`up` has run a command on all machines, and nobody has taken over the connections."""
+        return bool(self._open)
+
     def transport(self, config: ClusterConfig, node: str) -> Transport:
         """A transport to ``node`` as ``ssh.user``, connected already if :meth:`up` has just contacted it."""
         return self._open.pop((config.name, node), None) or self._new(config, node)

@@ -60,6 +60,31 @@ def test_machines_are_made_once_and_asked_over_ssh(make: Make, lease: Lease, dri
     assert driver.ups == 1
 
 
+class ContactingDriver(FakeDriver):
+    contacted = True
+
+
+@pytest.mark.parametrize("contacted", [True, False])
+def test_machines_that_have_just_answered_the_driver_are_asked_no_more_until_the_next_run(
+    config: ClusterConfig, lease: Lease, contacted: bool
+) -> None:
+    lease.release()
+    driver, progress = ContactingDriver(lease.state), Lines()
+    driver.contacted = contacted
+    first = Lease.acquire("local", "run1", claim(config, driver))
+    Bringup(config, driver, first, progress).cluster()
+    asked = [[call.argv for call in fake.calls] for fake in driver.made.values()]
+    assert asked == [[] if contacted else [("uname", "-n")]] * 3
+    assert first.record.steps["ssh"].facts["node01"] == ("contacted" if contacted else "node01")
+    assert progress.lines[1:] == ([] if contacted else ["local: waiting for ssh"])
+    first.release("always")
+    second = Lease.acquire("local", "run2", claim(config, driver))
+    Bringup(config, driver, second, progress).cluster()
+    assert [[call.argv for call in fake.calls] for fake in driver.made.values()] == [[("uname", "-n")]] * 3
+    assert (driver.ups, second.record.steps["ssh"].facts["node01"]) == (1, "node01")
+    second.release()
+
+
 def test_what_the_machines_made_is_journalled_for_their_step(make: Make, lease: Lease) -> None:
     make().cluster()
     assert [(entry.step, entry.kind) for entry in lease.journal.pending()] == [("machines", "directory")]

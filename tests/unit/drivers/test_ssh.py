@@ -53,10 +53,13 @@ def test_up_makes_nothing_and_the_folder_of_jobs_goes(tmp_path: Path, monkeypatc
     monkeypatch.setattr(SshDriver, "_new", lambda self, config, node: fakes[node])
     journal = Journal(tmp_path / "journal")
     driver = SshDriver()
+    assert not driver.contacted
     driver.up(site(tmp_path), journal)
+    assert driver.contacted
     assert [[call.argv for call in fake.calls] for fake in fakes.values()] == [[("true",)]] * 3
     # Who contacted a machine leaves the connection to who uses it first.
     assert {name: driver.transport(site(tmp_path), name) for name in fakes} == fakes
+    assert not driver.contacted
     assert not any(fake.closed for fake in fakes.values())
     monkeypatch.undo()
     assert isinstance(driver.transport(site(tmp_path), "node01"), SshTransport)
