@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -170,6 +169,11 @@ fact() {{
 
 def _results(told: Result, facts: tuple[Fact[Any], ...], mark: str) -> Iterator[Result]:
     """Split what :func:`script` says; an answer that was cut short yields fewer than ``facts``."""
-    framed = re.compile(rf"(.*?)\n{mark} (\d+)\n(.*?)\n{mark}\n", re.DOTALL)
-    for fact, (errors, status, output) in zip(facts, framed.findall(told.stdout), strict=False):
+    rest = told.stdout
+    for fact in facts:
+        errors, _, rest = rest.partition(f"\n{mark} ")
+        status, _, rest = rest.partition("\n")
+        output, end, rest = rest.partition(f"\n{mark}\n")
+        if not end:
+            return
         yield Result(fact.argv, int(status), output, errors, node=told.node)

@@ -15,7 +15,7 @@ from pytest_ai_how.shell import Result, quote
 from pytest_ai_how.transport.command import Output, checked, encoded, file_within, writing
 from pytest_ai_how.transport.protocol import local_path
 from pytest_ai_how.transport.ssh_channel import KILL, Line, as_user, converse, mend, open_channel, start
-from pytest_ai_how.transport.ssh_connect import Endpoint, connect
+from pytest_ai_how.transport.ssh_connect import Endpoint, connect, hang_up
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -86,7 +86,7 @@ class SshTransport:
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            hang_up(connection)
 
     def _execute(
         self, argv: tuple[str, ...], data: bytes, timeout: float, user: str | None = None
@@ -161,7 +161,7 @@ class SshTransport:
             if self._connection is not None:
                 if self._connection.is_connected:
                     return self._connection, True
-                self._connection.close()
+                hang_up(self._connection)
             self._connection = connect(self._endpoint)
             mend(self._connection.transport)
             return self._connection, False
@@ -170,7 +170,7 @@ class SshTransport:
         with self._lock:
             if self._connection is connection:
                 self._connection = None
-        connection.close()
+        hang_up(connection)
 
     @property
     def _endpoint(self) -> Endpoint:

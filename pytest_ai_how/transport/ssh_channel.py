@@ -35,6 +35,8 @@ _LOOK = 0.05
 _REFUSED = 2.0
 # No exit status is that low.
 _UNKNOWN = -1000
+# Any token: to compile a pattern for each command took longer than to send it.
+_PID = re.compile(rb"(pid-[0-9a-f]+) (\d+)\n")
 
 #: ``sh -c`` text with a session's id as $1: kills all its processes, succeeds when none is left within some 2 s.
 #: Fields of /proc/PID/stat after the name in parentheses: state, ppid, pgrp, session (proc_pid_stat(5)).
@@ -76,11 +78,12 @@ class Line:
 
     def pid(self, output: Output) -> int | None:
         """Take the process id out of what the command said on stderr; ``None`` when the shell did not get so far."""
-        found = re.search(rf"{self.token} (\d+)\n".encode(), bytes(output.stderr))
+        told = _PID.finditer(bytes(output.stderr))
+        found = next((one for one in told if one[1] == self.token.encode()), None)
         if found is None:
             return None
         del output.stderr[found.start() : found.end()]
-        return int(found[1])
+        return int(found[2])
 
 
 def as_user(argv: Sequence[str], user: str | None, *, login: str, sudo: bool) -> tuple[str, ...]:

@@ -224,6 +224,19 @@ def test_a_command_that_may_have_run_is_not_sent_again(server: Server, ssh: SshT
     assert ssh.execute(["true"], timeout=10).ok
 
 
+def test_packets_are_sealed_by_aes_gcm_before_and_after_keys_are_renewed(ssh: SshTransport, tmp_path: Path) -> None:
+    ssh.open()
+    assert ssh._connection is not None
+    transport = ssh._connection.transport
+    assert (transport.local_cipher, transport.remote_cipher) == ("aes128-gcm@openssh.com",) * 2  # type: ignore[attr-defined]
+    content = os.urandom(1_000_000)
+    ssh.put(content, str(tmp_path / "before"))
+    transport.renegotiate_keys()
+    ssh.put(content, str(tmp_path / "after"))
+    assert ssh.get(str(tmp_path / "before")) == ssh.get(str(tmp_path / "after")) == content
+    assert ssh._connection.transport is transport
+
+
 def test_closed_and_used_again(server: Server, ssh: SshTransport) -> None:
     assert ssh.execute(["true"], timeout=10).ok
     ssh.close()

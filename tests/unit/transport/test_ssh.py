@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pytest_ai_how.shell import quote
 from pytest_ai_how.transport import SshTransport, Transport
 from pytest_ai_how.transport.command import Output
 from pytest_ai_how.transport.ssh_channel import KILL, Line, _number, as_user
-from pytest_ai_how.transport.ssh_connect import pinned
+from pytest_ai_how.transport.ssh_connect import _transport, pinned
 from tests.sshd import keygen
 
 SHELLS = [shell for shell in ("sh", "bash", "dash", "zsh", "busybox") if shutil.which(shell)]
@@ -42,6 +43,8 @@ def test_what_start_up_files_say_before_is_kept() -> None:
     line = Line(("true",), "pid-1234")
     output = Output("node01", ("true",), stderr=bytearray(b"motd\npid-1234 77\nrest"))
     assert (line.pid(output), output.stderr) == (77, b"motd\nrest")
+    traced = Output("node01", ("true",), stderr=bytearray(b"+ printf 'pid-1234 %s\\n' 77\npid-12 5\npid-1234 77\n"))
+    assert (line.pid(traced), traced.stderr) == (77, b"+ printf 'pid-1234 %s\\n' 77\npid-12 5\n")
     silent = Output("node01", ("true",), stderr=bytearray(b"This account is not available.\n"))
     assert (line.pid(silent), silent.stderr) == (None, b"This account is not available.\n")
 
@@ -94,6 +97,18 @@ def test_files_that_are_missing_are_named_before_connecting(tmp_path: Path) -> N
         f"node01: the key {key} to reach root@10.0.0.1:22 by does not exist\n  do: provide {key}"
     )
     transport.close()
+
+
+def test_aes_gcm_is_asked_for_first_and_no_cipher_is_more_or_less_than_before() -> None:
+    from paramiko import Transport
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        offered = _transport(ours).get_security_options().ciphers
+        before = Transport(theirs).get_security_options().ciphers
+    assert offered[:2] == ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+    assert [one for one in offered if one not in offered[:2]] == [one for one in before if one not in offered[:2]]
+    assert len(offered) == len(before)
 
 
 def test_only_the_keys_of_the_machine_are_taken_from_known_hosts(tmp_path: Path) -> None:
