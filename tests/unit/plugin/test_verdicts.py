@@ -249,6 +249,24 @@ def test_one(bringup, evidence):
     assert "it is [redacted]" in done.report["results"][0]["attachments"][0]["content"]
 
 
+def test_what_a_worker_sent_holds_no_secret_that_only_the_controller_knew(site: Site) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+def test_one(evidence):  # asks for no cluster, so that its worker never learns the secrets of one
+    with evidence.step("open-" + "sesame-1234"):
+        kept = evidence.attach("open-" + "sesame-1234", "it is open-" + "sesame-1234")
+    assert "sesame" in kept.content
+    evidence.attach("much", ("it is open-" + "sesame-1234\\n") * 4000)  # goes by file
+""")
+    done = site.run("-n2")
+    assert done.verdicts == {"test_one": "passed"}
+    [result] = done.report["results"]
+    assert result["steps"][0]["text"] == result["attachments"][0]["name"] == "[redacted]"
+    assert [one["content"] for one in result["attachments"]] == ["it is [redacted]", "it is [redacted]\n" * 4000]
+    for path in done.run.rglob("*"):
+        assert not path.is_file() or b"open-sesame" not in path.read_bytes(), path
+
+
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_secrets_stay_out_of_what_pytest_shows_and_writes(site: Site, workers: str) -> None:
     site.test("""
