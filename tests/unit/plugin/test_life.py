@@ -27,6 +27,22 @@ def test_taken_down(site: Site) -> None:
     assert re.search(r"reports in .*/reports/\d{8}-\d{6}-[0-9a-f]{4}", done.text)
 
 
+def test_what_can_not_be_taken_down_leaves_the_run_undecided_whatever_its_checks_say(site: Site) -> None:
+    site.test("""
+@pytest.mark.check("SLU-12")
+def test_one(bringup, cluster, evidence):
+    evidence.attach("seen", "1")
+    bringup.lease.journal.of("machines").intend("riddle", text="open-" + "sesame-1234")
+""")
+    done = site.run()
+    [trouble] = done.report["run"]["troubles"]
+    assert trouble.startswith("the cluster was not taken down: localhost: 1 parts of cluster 'plug' remain:")
+    assert "riddle text=[redacted]: this version does not know how to undo a 'riddle'" in trouble
+    assert (done.verdicts, done.report["verdict"], done.status) == ({"test_one": "passed"}, "undecided", 1)
+    assert done.report["reasons"] == [trouble]
+    assert done.report["run"]["ended"] >= done.report["results"][0]["started"]
+
+
 @pytest.mark.parametrize(
     ("keep", "body", "kept"),
     [("always", "", True), ("failed", "", False), ("failed", "assert False", True), ("never", "assert False", False)],
