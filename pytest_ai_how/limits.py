@@ -232,7 +232,7 @@ class _Judging:
             if part is not None and self.ceiling is not None:
                 edge = part * self.ceiling
                 side = "at least" if low else "at most"
-                yield low, edge, f"{side} {edge:.6g} {unit} ({part:.0%} of {of}, {self.ceiling:.6g} {unit})"
+                yield low, edge, f"{side} {edge:.6g} {unit} ({100 * part:.3g}% of {of}, {self.ceiling:.6g} {unit})"
 
 
 def load_limits(name: str, *, emulated: bool = False) -> Limits:

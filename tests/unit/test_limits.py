@@ -27,6 +27,8 @@ metrics:
   job.done: {unit: "%", gate: {min: 99}, source: row Z}
   job.rate: {unit: jobs/s, source: recorded}
   disk.share: {unit: fraction, gate: {min: 0.5}, stretch: {min: 1}, physical_max: 3, source: row W}
+  disk.small: {unit: ops/s, of: disk.ops, gate: {min_fraction: 0.003}, source: row V}
+  disk.ops: {unit: ops/s, source: the medium}
   disk.most: {unit: MiB/s, of: disk.raw, physical_max: 200, physical_max_fraction: 3, source: recorded}
 """
 
@@ -89,6 +91,11 @@ def test_outcome(limits: Limits, metric: str, value: float, unit: str, ceiling: 
     assert judgement.ok == (outcome in ("pass", "recorded"))
     assert judgement.invalid == (outcome == "invalid")
     assert bool(judgement.reason) != judgement.ok
+
+
+def test_a_share_of_less_than_one_percent_is_not_told_as_none(limits: Limits) -> None:
+    told = limits.judge("disk.small", 400.0, "ops/s", ceiling=100000.0).limit
+    assert told == "at least 300 ops/s (0.3% of disk.ops, 100000 ops/s)"
 
 
 def test_words_of_a_failure(limits: Limits) -> None:

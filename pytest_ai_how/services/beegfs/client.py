@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.beegfs.facts import Kind, Server, Target
@@ -28,8 +28,10 @@ _FILES: Mapping[str, Kind] = {
 _READ_PROC = f"exec grep -H '' {' '.join(f'{PROC}/*/{name}' for name in (*_FILES, 'config'))}"
 _LINE = re.compile(rf"{PROC}/(?P<client>[^/]+)/(?P<file>[a-z_]+):(?P<text>.*)")
 _SERVER = re.compile(r"(?P<name>\S.*) \[ID: (?P<id>\d+)\]")
+# @ beegfs-storage node01 [ID: 1] (7.4), @ node_storage_1 [beegfs-storage:1] (8)
 _STATE = re.compile(
-    r"\[Target ID: (?P<target>\d+)\] @ beegfs-\w+ (?P<name>.+) \[ID: (?P<id>\d+)\]: (?P<reach>\S+) / (?P<state>\S+)"
+    r"\[Target ID: (?P<target>\d+)\] @ (?:beegfs-\w+ )?(?P<name>.+) \[(?:ID: |beegfs-\w+:)(?P<id>\d+)\]: "
+    r"(?P<reach>\S+) / (?P<state>\S+)"
 )
 _MODULE_FACTS = ("filename", "vermagic", "srcversion", "version")
 _READ_MODULE = (
@@ -43,21 +45,25 @@ _READ_MODULE = (
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the module of one mounted client knows.
-
-    ``connections`` are the connections to each server by its name (``TCP: 2 (10.0.0.11:8003);``, ``<none>``),
-    ``settings`` the module's settings by their names in beegfs-client.conf.
-    """
+    """What the module of one mounted client knows; ``settings`` by their names in beegfs-client.conf."""
 
     id: str
     servers: tuple[Server, ...] = ()
     targets: tuple[Target, ...] = ()
-    connections: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, kind: Kind) -> tuple[Server, ...]:
         """The servers of one kind."""
         return tuple(server for server in self.servers if server.kind == kind)
+
+    def named(self, names: Mapping[tuple[Kind, int], str]) -> Client:
+        """The same, with other names for the servers of these kinds and numbers."""
+
+        def renamed(server: Server) -> Server:
+            return replace(server, name=names.get((server.kind, server.id), server.name))
+
+        targets = tuple(replace(target, server=renamed(target.server)) for target in self.targets)
+        return replace(self, servers=tuple(map(renamed, self.servers)), targets=targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +124,11 @@ def parse_client(text: str) -> Client | None:
     ... /proc/fs/beegfs/5D2-68A-n1/storage_target_state:[Target ID: 7] @ beegfs-storage node02 [ID: 2]: Online / Good
     ... /proc/fs/beegfs/5D2-68A-n1/config:sysMgmtdHost = controller
     ... ''')
-    >>> client.id, client.of("storage")[0].name, str(client.targets[0])
-    ('5D2-68A-n1', 'node02', 'storage target 7 of node02: Online Good')
-    >>> client.connections, client.settings
-    ({'node02': 'TCP: 2 (10.0.0.12:8003);'}, {'sysMgmtdHost': 'controller'})
+    >>> client.id, client.of("storage")[0].name, str(client.targets[0]), client.settings
+    ('5D2-68A-n1', 'node02', 'storage target 7 of node02: Online Good', {'sysMgmtdHost': 'controller'})
     """
     servers: list[Server] = []
     targets: list[Target] = []
-    connections: dict[str, str] = {}
     settings: dict[str, str] = {}
     lines = [found for line in text.splitlines() if (found := _LINE.fullmatch(line))]
     for line in lines:
@@ -138,9 +141,7 @@ def parse_client(text: str) -> Client | None:
             targets.append(Target(kind, int(state["target"]), server, state["reach"], state["state"]))
         elif found := _SERVER.fullmatch(said):
             servers.append(Server(kind, found["name"], int(found["id"])))
-        elif said.strip().startswith("Connections: ") and servers:
-            connections[servers[-1].name] = said.strip().removeprefix("Connections: ")
-    return Client(lines[0]["client"], tuple(servers), tuple(targets), connections, settings) if lines else None
+    return Client(lines[0]["client"], tuple(servers), tuple(targets), settings) if lines else None
 
 
 def parse_module(text: str) -> Module:

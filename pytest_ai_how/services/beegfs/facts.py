@@ -16,7 +16,10 @@ ONLINE, GOOD = "Online", "Good"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server by the name under which it registered (its string ID, in 8 its alias) and its number."""
+    """A server by its name and its number: in 7.4 the string ID under which it registered, in 8 its machine's name.
+
+    What registers with 8 gets an alias (``node_storage_1``), which stands for the name where no machine is known.
+    """
 
     kind: Kind
     name: str
@@ -89,19 +92,6 @@ class Package:
     def release(self) -> str:
         """The version without Debian's epoch and revision."""
         return self.version.rpartition(":")[2].partition("-")[0].partition("~")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a check of the file system came to: the errors found, by what was looked for. Empty: it was not done."""
-
-    errors: dict[str, int]
-    result: Result
-
-    @property
-    def clean(self) -> bool:
-        """Whether all was looked for and nothing found."""
-        return bool(self.errors) and not any(self.errors.values())
 
 
 class Tool(Protocol):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 
 from pytest_ai_how.cluster import Cluster
-from pytest_ai_how.errors import ConfigError, Problem
+from pytest_ai_how.errors import AiHowError, ConfigError, Problem
 from pytest_ai_how.node import Node
 from pytest_ai_how.services.beegfs.client import Client, Module, read_client, read_module, read_mount
 from pytest_ai_how.services.beegfs.ctl import Ctl
 from pytest_ai_how.services.beegfs.facts import (
+    KINDS,
     Entry,
-    Findings,
     Kind,
     Package,
     Route,
@@ -29,10 +30,6 @@ from pytest_ai_how.shell import Result
 #: The file system type of a mounted client.
 TYPE = "beegfs"
 _PACKAGES = ("dpkg-query", "--show", "--showformat=${Package}\\t${Version}\\t${db:Status-Status}\\n", "*beegfs*")
-#: Without a terminal beegfs-fsck asks in circles unless all of these are given (7.4.7).
-_FSCK = ("--checkfs", "--readOnly", "--automatic", "--overwriteDbFile", "--forceRestart")
-# Seconds. It walks the 32 768 folders of an empty file system's metadata: minutes on an emulated machine.
-_FSCK_WITHIN = 900.0
 _STORE = "/etc/beegfs/beegfs-storage.conf"
 #: Kinds whose servers have targets.
 _WITH_TARGETS: tuple[Kind, ...] = ("metadata", "storage")
@@ -54,6 +51,7 @@ class BeeGfs:
             raise ConfigError([Problem(cluster.name, 0, "storage.kind", where)])
         self.cluster, self.mount = cluster, storage.mount
         self._declared = storage.beegfs.generation if storage.beegfs else None
+        self._names: dict[tuple[Kind, int], str] = {}
 
     @cached_property
     def generation(self) -> str:
@@ -67,7 +65,9 @@ class BeeGfs:
     def tool(self) -> Tool:
         """The command line tool of the generation, on the controller."""
         node = self.cluster.controller
-        return Ctl(node) if self.generation == "7.4" else BeegfsTool(node)
+        if self.generation == "7.4":
+            return Ctl(node)
+        return BeegfsTool(node, {str(one.address): one.name for one in self.cluster.config.nodes})
 
     def hosts(self, kind: Kind) -> tuple[str, ...]:
         """The names of the nodes that are to have a server of ``kind``: the configuration's word."""
@@ -91,7 +91,21 @@ class BeeGfs:
 
     def clients(self) -> dict[str, tuple[Client | None, Result]]:
         """What the client on each node knows, None where none is mounted."""
-        return self.cluster.all.map(read_client)
+        return self.cluster.all.map(self._client)
+
+    def _client(self, node: Node) -> tuple[Client | None, Result]:
+        client, told = read_client(node)
+        return client and self._named(client), told
+
+    def _named(self, client: Client) -> Client:
+        """With machines' names for servers. 8's clients know aliases only, and the management daemon what they are."""
+        if self.generation == "7.4":
+            return client
+        if {(server.kind, server.id) for server in client.servers} - self._names.keys():
+            with suppress(AiHowError):  # it is down: who judges then sees aliases
+                found = [server for kind in KINDS for server in self.nodes(kind)[0]]
+                self._names.update({(server.kind, server.id): server.name for server in found})
+        return client.named(self._names)
 
     def modules(self) -> dict[str, tuple[Module, Result]]:
         """The client's kernel module on each node."""
@@ -104,18 +118,6 @@ class BeeGfs:
     def versions(self) -> dict[str, tuple[tuple[Package, ...], Result]]:
         """BeeGFS's packages on each node, as dpkg has them."""
         return self.cluster.all.map(_packages)
-
-    def fsck(self) -> Findings:
-        """Look for inconsistencies between the servers, and repair nothing. Only with 7.4's tool was this seen run."""
-        folder = "/var/tmp/ai-how-fsck"  # noqa: S108  on the node, made by root there, removed below
-        node = self.cluster.controller
-        words = (*_FSCK, f"--databasePath={folder}", f"--logOutFile={folder}/out", f"--logStdFile={folder}/log")
-        try:
-            node.run("mkdir", "-p", "-m", "0700", folder)
-            told = bounded(node, "beegfs-fsck", *words, within=_FSCK_WITHIN)
-        finally:
-            node.run("rm", "-rf", "--", folder, check=False)
-        return Findings(parse_fsck(told.stdout) if told.ok else {}, told)
 
     def store(self, node: Node) -> str:
         """The folder in which a storage node keeps its target (``storeStorageDirectory``, the first of several)."""
@@ -151,7 +153,7 @@ class BeeGfs:
         elif "rw" not in mount.options:
             yield f"{node.name}: {self.mount} is mounted read-only ({','.join(mount.options)})"
         else:
-            client, _ = read_client(node)
+            client, _ = self._client(node)
             yield from (f"{node.name}: {said}" for said in self.differences(client))
 
     def differences(self, client: Client | None) -> Iterator[str]:
@@ -174,26 +176,6 @@ def unlike(wanted: tuple[str, ...], found: tuple[Server, ...], kind: Kind) -> It
     yield from (f"has no {kind} server {name}" for name in wanted if name not in names)
     more = sorted(names.difference(wanted))
     yield from (f"has a {kind} server {name} that the configuration does not name" for name in more)
-
-
-def parse_fsck(text: str) -> dict[str, int]:
-    """Read ``beegfs-fsck --checkfs --readOnly --automatic`` (7.4.7): errors by what was looked for.
-
-    It exits with 0 whatever it found.
-
-    >>> parse_fsck('''* Checking: Dangling directory entry ...
-    ... >>> None found
-    ... * Checking: Chunk without an inode pointing to it (orphaned chunk) ...
-    ... >>> Found 3 errors. Detailed information can also be found in /var/log/beegfs-fsck.out.
-    ... ''')
-    {'Dangling directory entry': 0, 'Chunk without an inode pointing to it (orphaned chunk)': 3}
-    """
-    found: dict[str, int] = {}
-    for looked_for, answer in re.findall(r"\* Checking: (.+?) \.\.\.\s*(.*?)(?=\* Checking|\Z)", text, re.DOTALL):
-        number = re.search(r">>> Found (\d+) errors", answer)
-        # Duplicates are told one by one, and where there are none nothing is said.
-        found[looked_for] = int(number[1]) if number else answer.count(">>> Found")
-    return found
 
 
 def _packages(node: Node) -> tuple[tuple[Package, ...], Result]:

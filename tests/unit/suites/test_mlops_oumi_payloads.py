@@ -205,3 +205,13 @@ def test_a_model_gets_a_template_for_conversations(
     assert template in tokenizer.chat_template
     assert saved == [tmp_path / "model"]
     assert (tmp_path / "model/model.safetensors").read_text() == "model.safetensors"
+
+
+def test_who_has_no_oumi_is_told_where_it_was_looked_for(tmp_path: Path) -> None:
+    argv = [sys.executable, str(PAYLOADS / "look.py"), "oumi"]
+    done = subprocess.run(argv, env={"PATH": str(tmp_path)}, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"no command 'oumi' in {tmp_path}; expected beside {sys.executable}; do: python -m pip install oumi there, "
+        "or say absent: [oumi]\n"
+    )

@@ -44,12 +44,15 @@ def test_releases_that_differ(evidence: Evidence) -> None:
         services.test_versions(beegfs({"*": [(says("dpkg"), others)], "node02": [(says("dpkg"), answer)]}), evidence)
 
     check(packages())
+    check(packages() + "libbeegfs-license\t20:8.3.0\tinstalled\n")
     with pytest.raises(
         AssertionError, match=r"^node02: beegfs-common is 7\.4\.4, expected 7\.4\.7 as controller: beegfs-c"
     ):
         check(packages("20:7.4.4"))
     with pytest.raises(AssertionError, match=r"^node02: no package of BeeGFS is installed; expected those of 7\.4"):
         check("beegfs-common\t20:7.4.7\tconfig-files\n")
+    with pytest.raises(AssertionError, match=r"^node02: of BeeGFS only libbeegfs-license is installed; expected those"):
+        check("libbeegfs-license\t20:8.3.0\tinstalled\n")
     with pytest.raises(AssertionError, match=r"^controller: beegfs-common is 8\.1\.0; expected generation 7\.4"):
         check(packages("20:8.1.0"), packages("20:8.1.0"))
 

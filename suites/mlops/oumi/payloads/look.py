@@ -6,6 +6,8 @@ look.py PACKAGE…
 import importlib
 import importlib.metadata
 import json
+import os
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -35,7 +37,11 @@ def versions(names: list[str]) -> dict[str, str]:
 
 def main() -> dict[str, Any]:
     """Look at all of it."""
-    said = subprocess.run(["oumi", "--help"], check=False, capture_output=True, text=True)
+    program = shutil.which("oumi")
+    if program is None:
+        where = f"expected beside {sys.executable}; do: python -m pip install oumi there, or say absent: [oumi]"
+        sys.exit(f"no command 'oumi' in {os.environ['PATH']}; {where}")
+    said = subprocess.run([program, "--help"], check=False, capture_output=True, text=True)
     oumi = importlib.import_module("oumi")
     return {
         "versions": versions(sys.argv[1:]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_ai_how.config.loader import load_config
+from pytest_ai_how.config.models import ClusterConfig
 from pytest_ai_how.errors import AiHowError, CommandError, ConfigError
 from pytest_ai_how.services.beegfs import BeeGfs, Entry, Server
 from pytest_ai_how.services.beegfs.client import parse_client, parse_module
@@ -14,6 +15,7 @@ from pytest_ai_how.services.beegfs.tool import BeegfsTool
 from pytest_ai_how.services.beegfs.tool import parse_targets as parse_targets_8
 from pytest_ai_how.services.storage import Storage
 from pytest_ai_how.shell import Result
+from pytest_ai_how.transport.fake import Answers, Matcher
 from tests.fakes import fake_cluster
 
 from .sample import DATA, KERNEL, MOUNTED, beegfs, beegfs_config, ctl, is_module, is_mount, is_proc, module, proc, well
@@ -76,7 +78,6 @@ def test_what_a_client_knows() -> None:
         "metadata target 1 of controller: Online Good",
         "storage target 101 of node01: Online Good",
     ]
-    assert client.connections["node03"] == "TCP: 1 (10.86.0.13:8003);"
     assert client.settings["connAuthFile"] == "/etc/beegfs/conn.auth"
 
 
@@ -113,25 +114,78 @@ def test_every_question_is_bounded_by_the_machine_itself() -> None:
 # 8's tool
 
 
-def test_8_is_asked_for_json_and_its_numbers_find_their_names() -> None:
-    line = (
-        '{"id":{"num_id":%d,"node_type":3},"type":3,"alias":"t","node":"s:1","storage_pool":"s:1",'
-        '"reachability":"Offline","last_contact":"unknown","consistency":"Good","sync_state":"Healthy"}\n'
-    )
-    node = fake_cluster(
-        {
-            "*": [
-                (ctl("beegfs node list"), '{"id":{"num_id":1,"node_type":3},"type":3,"alias":"node01"}\n'),
-                (ctl("beegfs target list"), line % 101 + line % 102),
-            ]
-        }
-    ).controller
-    targets, told = BeegfsTool(node).targets("storage")
+MACHINES = {"10.83.0.10": "controller", **{f"10.83.0.1{n}": f"node0{n}" for n in (1, 2, 3)}}
+FLAGS_8 = {"management": "management", "metadata": "meta", "storage": "storage"}
+
+
+def nodes_8() -> list[tuple[Matcher, Answers]]:
+    """What ``beegfs node list`` says."""
+    return [
+        (ctl(f"beegfs node list --node-type {flag} "), data(f"8.3.1-nodes-{kind}.ndjson"))
+        for kind, flag in FLAGS_8.items()
+    ]
+
+
+def test_8_is_asked_for_json_and_its_numbers_find_their_machines() -> None:
+    listed = (ctl("beegfs target list"), data("8.3.1-targets-storage.ndjson").replace("Online", "Offline", 1))
+    node = fake_cluster({"*": [*nodes_8(), listed]}).controller
+    targets, told = BeegfsTool(node, MACHINES).targets("storage", space=True)
     assert [str(target) for target in targets] == [
         "storage target 101 of node01: Offline Good",
-        "storage target 102 of node01: Offline Good",
+        "storage target 201 of node02: Online Good",
+        "storage target 301 of node03: Online Good",
     ]
+    assert (targets[0].total, targets[0].free, targets[0].free_inodes) == (10497650688, 9527668736, 640728)
     assert told.argv[-3:] == ("--output", "ndjson", "--raw")
+
+
+def test_8_has_servers_at_addresses_that_nobody_named_by_their_aliases() -> None:
+    tool = BeegfsTool(
+        fake_cluster({"*": nodes_8()}).controller, {"10.83.0.11": "node01", "10.99.0.12": "node_storage_2"}
+    )
+    assert [server.name for server in tool.servers("storage")[0]] == ["node01", "node_storage_2", "node_storage_3"]
+
+
+def test_servers_of_8_that_answer() -> None:
+    routes, _ = BeegfsTool(fake_cluster({"*": nodes_8()}).controller, MACHINES).routes()
+    assert [(route.server.kind, route.server.name, route.at) for route in routes] == [
+        ("management", "controller", "ethernet:host0 (10.83.0.10:8008,8010)"),
+        ("metadata", "controller", "ethernet:host0 (10.83.0.10:8005)"),
+        *(("storage", f"node0{n}", f"ethernet:host0 (10.83.0.1{n}:8003)") for n in (1, 2, 3)),
+    ]
+
+
+def eight(*rules: tuple[Matcher, Answers], said: str = "") -> BeeGfs:
+    """A BeeGFS 8, each client of which knows aliases."""
+    plain = load_config("beegfs").model_dump(mode="json")
+    plain["network"] |= {"subnet": "10.83.0.0/24"}
+    for number, node in enumerate(plain["nodes"]):
+        node["address"] = f"10.83.0.1{number}"
+    plain["storage"]["beegfs"] |= {"generation": "8"}
+    answers = [(is_proc, said or data("8.3.1-proc.txt")), *rules, *well()]
+    return beegfs({"*": answers}, ClusterConfig.model_validate(plain))
+
+
+def test_what_clients_of_8_call_by_an_alias_has_its_machines_name() -> None:
+    made = eight(*nodes_8())
+    [(client, _), *_] = made.clients().values()
+    assert client is not None
+    assert [(server.kind, server.name) for server in client.servers] == [
+        ("metadata", "controller"),
+        ("management", "controller"),
+        *(("storage", f"node0{n}") for n in (1, 2, 3)),
+    ]
+    assert not made.faults()
+    lost = eight(*nodes_8(), said=data("8.3.1-proc.txt").replace("2]: Online", "2]: Offline"))
+    assert "node03: storage target 201 of node02: Offline Good" in lost.faults()
+
+
+def test_aliases_stay_while_the_management_of_8_is_silent() -> None:
+    refused = Result((), 1, stderr="Error: error getting node list from management: connection refused\n")
+    assert (
+        "node01: has a storage server node_storage_1 that the configuration does not name"
+        in eight((ctl("beegfs node list"), refused)).faults()
+    )
 
 
 @pytest.mark.parametrize("text", ["ID TYPE ALIAS\n", '{"id": 1}\n', "[]\n"])
@@ -203,20 +257,6 @@ def test_a_module_of_another_kernel_is_told_as_the_cause() -> None:
     (fault,) = made.faults()
     assert fault.startswith("node01: nothing is mounted at /mnt/beegfs: /lib/modules/")
     assert fault.endswith(f"was built for kernel 6.12.48+deb13-cloud-amd64, the running one is {KERNEL}")
-
-
-def test_a_check_of_the_file_system_finds_errors_though_it_exits_with_0() -> None:
-    said = "* Checking: Dangling directory entry ...\n>>> None found\n\n* Checking: Duplicated chunks ...\n%s"
-    rules = [("mkdir", ""), ("rm", "")]
-
-    def fsck(answer: Result | str) -> BeeGfs:
-        return beegfs({"controller": [*rules, (ctl("beegfs-fsck"), answer)]})
-
-    assert fsck(said % "").fsck().clean
-    found = fsck(said % ">>> Found duplicated Chunks for ID 0-1-1\n").fsck()
-    assert (found.clean, found.errors["Duplicated chunks"]) == (False, 1)
-    assert not fsck(KILLED).fsck().clean
-    assert not fsck("").fsck().clean
 
 
 def test_it_is_of_the_generation_that_is_declared_or_found() -> None:
