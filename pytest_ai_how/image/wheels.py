@@ -40,7 +40,8 @@ _PASSED_ON = re.compile(
 )
 _ABOUT = "import os, platform, sys; print(*sys.version_info[:2], platform.machine(), os.confstr('CS_GNU_LIBC_VERSION'))"
 # unchecked-hash (PEP 552): valid whatever the time stamps of the sources, which the build sets, and never looked up.
-_COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+# -f: an interpreter that starts imports what .pth files name (setuptools'), and writes that with its source's time.
+_COMPILE = ("-m", "compileall", "-q", "-f", "-j", "0", "--invalidation-mode", "unchecked-hash")
 _BROKE = "Traceback (most recent call last)"
 _UNREACHED = re.compile(
     r"connection broken by|Connection(Refused)?Error|Max retries exceeded|ProxyError|SSLError|Could not fetch URL|"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import py_compile
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -160,3 +162,23 @@ def test_files_that_are_no_python_are_passed_over_and_nothing_else_is(tmp_path: 
     role: Any = SimpleNamespace(name="torch")
     with nullcontext() if not error else pytest.raises(AiHowError, match=error):
         wheels.compile(role, tmp_path)
+
+
+class Here(Sandbox):
+    """Runs a root's interpreter as this one, in the root's folder."""
+
+    def run(self, argv: Any, *, root: Path | None = None, **_: Any) -> Result:
+        words = (f"{root}{one}" if one.startswith("/") else one for one in argv[1:])
+        subprocess.run([sys.executable, *words], check=True)
+        return Result(tuple(argv), 0)
+
+
+def test_what_an_interpreter_compiled_when_it_started_is_compiled_anew(tmp_path: Path) -> None:
+    source = tmp_path / "venv/lib/python3.11/site-packages/x.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("x = 1\n")
+    compiled = Path(py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP) or "")
+    assert compiled.read_bytes()[4:8] == b"\0\0\0\0"  # PEP 552: valid with the time of its source
+    role: Any = SimpleNamespace(name="torch")
+    Wheels(tmp_path, tmp_path, Here(), nullcontext, Silent(), "torch image").compile(role, tmp_path)
+    assert compiled.read_bytes()[4:8] == b"\1\0\0\0"  # by a hash that nobody compares
