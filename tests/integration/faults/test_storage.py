@@ -28,7 +28,9 @@ from .live import Live
 
 pytestmark = NEEDED
 
-READ_ONLY, WRITABLE = "mount -o remount,bind,ro /mnt/shared", "mount -o remount,bind,rw /mnt/shared"
+WRITABLE, REMOUNT = "mount -o remount,bind,rw /mnt/shared", "mount -o remount,bind,ro /mnt/shared"
+# It is busy as long as a file is open for writing: a stream's is, most of the time, on a slow disk.
+READ_ONLY = f"for _ in $(seq 400); do {REMOUNT} 2>/dev/null && exit; sleep 0.02; done; exec {REMOUNT}"
 #: Another file system over the shared one: everything works there, and nobody else sees it.
 ALONE = ("mount -t tmpfs -o size=64m tmpfs /mnt/shared && mkdir /mnt/shared/models", "umount /mnt/shared")
 #: What a check over all three machines says of the one that is to blame.
