@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from pytest_ai_how.cluster import Cluster
 from pytest_ai_how.config.models import ClusterConfig
@@ -87,10 +87,8 @@ class Bringup:
         self._built: tuple[str, Cluster, dict[str, Service]] | None = None
         self._building = threading.Lock()
         self._abandoned = threading.Event()
-        # Machines that continued a moment ago: the driver has logged in to each.
-        self._reached = False
-        # Machines that a driver has just run a command on, which need not be asked the same again.
-        self._contacted = False
+        # How the driver has just reached all machines, which need not be asked again; '' where it has not.
+        self._reached: Literal["", "continued", "contacted"] = ""
 
     def cluster(self) -> Cluster:
         """The cluster, with every machine answering over its transport."""
@@ -183,8 +181,8 @@ class Bringup:
         self.progress.say(self.config.name, f"making {len(self.config.nodes)} machines ({self.driver.name})")
         self.driver.check(self.config)
         self.driver.up(self.config, self.lease.journal.of(MACHINES))
-        self._reached = self._were_ready
-        self._contacted = isinstance(self.driver, Contacts) and self.driver.contacted
+        contacted = isinstance(self.driver, Contacts) and self.driver.contacted
+        self._reached = "continued" if self._were_ready else "contacted" if contacted else ""
         return {node.name: str(node.address) for node in self.config.nodes}
 
     def _keep_warm(self) -> dict[str, str]:
@@ -196,9 +194,7 @@ class Bringup:
 
     def _reach_machines(self) -> dict[str, str]:
         if self._reached:
-            return {node.name: "continued" for node in self.config.nodes}
-        if self._contacted:
-            return {node.name: "contacted" for node in self.config.nodes}
+            return {node.name: self._reached for node in self.config.nodes}
         self.progress.say(self.config.name, "asking this machine" if self.driver.name == "host" else "waiting for ssh")
         deadline = Deadline(SSH_WITHIN * self._pace)
         nodes = self._current()[0].nodes
@@ -241,7 +237,7 @@ class Bringup:
 
     def _await(self, name: str) -> dict[str, str]:
         service = self._service(name)
-        if self._reached and isinstance(service, Installed):
+        if self._reached == "continued" and isinstance(service, Installed):
             return {}
         self.progress.say(self.config.name, f"waiting for {name}")
         if isinstance(service, Filled) and service.deployed and isinstance(self.driver, Deploys):
