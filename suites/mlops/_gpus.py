@@ -52,9 +52,14 @@ def at_work(seen: Sequence[Sample]) -> tuple[float, ...]:
     return tuple(one.busy for one in seen[busy[0] : busy[-1] + 1]) if busy else ()
 
 
-def drawn(evidence: Evidence, measure: Measurements, metric: str, values: Sequence[float], who: str, node: str) -> None:
-    """Measure the median of how busy a GPU was, and attach its curve; ``who`` is the GPU's part in which job."""
+def shown(evidence: Evidence, values: Sequence[float], who: str) -> float:
+    """Attach the curve of how busy a GPU was, and return its median; ``who`` is the GPU's part in which job."""
     points = [(number / RATE, value) for number, value in enumerate(values)]
     picture = chart(f"utilisation, {who}", "seconds", "%", {"GPU": points})
     evidence.attach(f"utilisation, {who}.svg", picture, "image/svg+xml")
-    measure(metric, median(values), "%", node=node, samples=len(values))
+    return median(values)
+
+
+def drawn(evidence: Evidence, measure: Measurements, metric: str, values: Sequence[float], who: str, node: str) -> None:
+    """Measure that median, and attach the curve."""
+    measure(metric, shown(evidence, values, who), "%", node=node, samples=len(values))

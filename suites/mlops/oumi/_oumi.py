@@ -29,12 +29,10 @@ from .._data import needed, staged
 from .._request import Request, for_one, for_topology
 from ._schema import kind_of, refuse_invalid
 from ._submissions import submissions
-from ._work import TINY, Plan, Work, as_yaml, broken, configurations
+from ._work import PROCESSES, TINY, Plan, Work, as_yaml, broken, configurations
 
 PAYLOADS = Path(__file__).parent / "payloads"
 WATCH = Path(__file__).parents[1] / "payloads/watch.py"
-#: How many processes train together.
-PROCESSES = 2
 #: What a step is without a network, in a container of an ordinary user.
 ALONE = ("unshare", "--user", "--map-current-user", "--net")
 # What each of several machines does: Oumi is told by SkyPilot's variables who is where. The launcher's are AI_HOW_*.
@@ -176,6 +174,11 @@ class Oumi:
         self.reference()
         self.valid("train-two.yaml")
         return self.several("two", "train-two.yaml")
+
+    def paced(self) -> Ran:
+        """The job of one process that does what each of two does, on samples that lie on its GPU beforehand."""
+        self.valid("train-two.yaml")
+        return self.job("pace", {"pace": (self.runtime.python, "pace.py", "train-two.yaml")}, wanted=self.one)
 
     def adapted(self) -> Ran:
         """The job that trains an adapter: on two GPUs, or by one process on one, or on CPUs."""

@@ -9,9 +9,10 @@ from pytest_ai_how.report.evidence import Evidence
 from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
-from .._gpus import Sample, at_work, by_gpu, drawn
-from ._oumi import PROCESSES, WATCHED, Oumi, Ran
+from .._gpus import Sample, at_work, by_gpu, drawn, shown
+from ._oumi import WATCHED, Oumi, Ran
 from ._state import State, parse_state
+from ._work import PROCESSES
 
 #: How PyTorch 2.13, CUDA, the kernel and Slurm say that memory ran out.
 _STARVED = re.compile(r"OutOfMemoryError|[Oo]ut of memory|out_of_memory|oom[-_]kill|\bOOM\b")
@@ -57,7 +58,7 @@ def left(oumi: Oumi, ran: Ran, folder: str, evidence: Evidence) -> State:
 
 def rate(oumi: Oumi, ran: Ran, folder: str, processes: int, evidence: Evidence) -> float:
     """Samples a second of a training of two processes' work by ``processes``, held to having done all of it."""
-    state, work = left(oumi, ran, folder, evidence), oumi.plan.two
+    state, work = left(oumi, ran, folder, evidence), oumi.plan.two if processes > 1 else oumi.plan.alone
     assert state.global_step == work.steps, f"{ran.label}: took {state.global_step} steps, expected {work.steps}"
     assert state.train_batch_size == work.share(processes), (
         f"{ran.label}: each process took {state.train_batch_size} samples at once, expected {work.share(processes)}"
@@ -81,7 +82,18 @@ def gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) ->
 
 
 def both_busy(oumi: Oumi, ran: Ran, evidence: Evidence, measure: Measurements, metric: str) -> None:
-    """Measure how busy each GPU was while two processes trained."""
+    """Measure how busy each GPU was while two processes trained, and where that is judged, how busy one can be.
+
+    A fast GPU waits for the interpreter, which starts the kernels of a small model one by one: how busy that keeps it
+    says nothing of the machine. That it does not wait for data and storage as well, does. One that waits for the other
+    counts as busy, by NCCL's kernels: what that costs, the gain tells.
+    """
+    node = ran.ended.node
+    if most := measure.limits[metric].of:
+        alone = oumi.paced()
+        for uuid, seen in watched(oumi, alone, ["pace"], 1, evidence).items():
+            busy = shown(evidence, at_work(seen), f"{alone.label}, {uuid}")
+            measure.ceiling(most, busy, "%", node=node)
     files = [f"two-{number}/train" for number in range(len(ran.ended.nodes))]
     for uuid, seen in watched(oumi, ran, files, PROCESSES, evidence).items():
-        drawn(evidence, measure, metric, at_work(seen), f"{ran.label}, {uuid}", ran.ended.node)
+        drawn(evidence, measure, metric, at_work(seen), f"{ran.label}, {uuid}", node)

@@ -14,6 +14,8 @@ from pytest_ai_how.scales import Scale, Section
 Count = Annotated[int, Field(ge=1)]
 #: What is made on the spot, as a model and as data.
 TINY = "tiny"
+#: How many processes train together.
+PROCESSES = 2
 #: The layers of a Llama that an adapter is put beside: all that multiply by a matrix.
 _ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -126,6 +128,15 @@ class Plan:
     def same(self) -> bool:
         """Whether two processes do the same work as one does anyhow."""
         return self.two == Training(**{name: getattr(self.sft, name) for name in Training.model_fields})
+
+    @property
+    def alone(self) -> Training:
+        """The work of two processes as one does it: of as many samples at once, and so in twice as many parts.
+
+        Else a fast GPU, which waits for the interpreter to start its kernels, would do twice the samples in the same
+        time, and a second one would seem to gain nothing.
+        """
+        return self.sft if self.same else self.two.model_copy(update={"parts": PROCESSES * self.two.parts})
 
     def minutes(self, job: str) -> int:
         """How long a job may take."""
@@ -251,8 +262,8 @@ def configurations(plan: Plan, folder: str, *, pair: bool = False, real: bool = 
     tuned, base = f"{folder}/sft", f"{folder}/{plan.sft.model_folder}"
     return {
         "train.yaml": train(plan.sft, folder, tuned, real=real),
-        "train-two.yaml": train(plan.two, folder, f"{folder}/two", 2, real=pair),
-        "train-one.yaml": train(plan.two, folder, f"{folder}/one", real=real),
+        "train-two.yaml": train(plan.two, folder, f"{folder}/two", PROCESSES, real=pair),
+        "train-one.yaml": train(plan.alone, folder, f"{folder}/one", real=real),
         "train-lora.yaml": adapt(plan.lora, folder, f"{folder}/lora", 1 + pair, real=real),
         "evaluate-base.yaml": evaluate(plan.sft, folder, base, f"{folder}/base"),
         "evaluate-tuned.yaml": evaluate(plan.sft, folder, tuned, f"{folder}/tuned"),

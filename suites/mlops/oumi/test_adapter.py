@@ -12,9 +12,10 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
 from ._json import parsed
-from ._oumi import PROCESSES, Oumi
+from ._oumi import Oumi
 from ._records import left, watched
 from ._state import falls
+from ._work import PROCESSES
 
 pytestmark = pytest.mark.requires("oumi", "shared-storage")
 

@@ -15,9 +15,10 @@ from pytest_ai_how.report.measurements import Measurements
 from pytest_ai_how.scales import Scale
 
 from .._figures import recorded_only
-from ._oumi import PROCESSES, Oumi, Ran
+from ._oumi import Oumi, Ran
 from ._records import both_busy, gain, left
 from ._state import ends, falls
+from ._work import PROCESSES
 
 pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage")
 

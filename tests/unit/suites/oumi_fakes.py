@@ -90,6 +90,7 @@ def smi(uuid: str = "GPU-0", busy: int = 88, used: int = 4210) -> str:
 EXPORTED = {"r": PLAN.lora.rank, "lora_alpha": PLAN.lora.alpha, "peft_type": "LORA", "target_modules": ["q_proj"]}
 FILES: Mapping[str, str] = {
     "train.gpus.csv": smi(),
+    "pace.gpus.csv": smi(busy=90),
     "two-0/train.gpus.csv": smi(),
     "two-1/train.gpus.csv": smi("GPU-1"),
     "lora-0/train.gpus.csv": smi() + "\n" + smi("GPU-1"),
@@ -155,6 +156,9 @@ class FakeOumi(Oumi):
 
     def paired(self) -> Ran:
         return self._ran("two", "train", nodes=self.nodes)
+
+    def paced(self) -> Ran:
+        return self._ran("pace", "pace")
 
     def adapted(self) -> Ran:
         return self._ran("lora", "train")

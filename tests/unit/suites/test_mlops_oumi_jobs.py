@@ -20,7 +20,7 @@ from pytest_ai_how.node import Node
 from pytest_ai_how.scales import load_scale
 from pytest_ai_how.transport import FakeTransport
 from suites.mlops._request import Request
-from suites.mlops.oumi._oumi import WATCH
+from suites.mlops.oumi._oumi import WATCH, Oumi
 from suites.mlops.oumi._work import TINY, Plan, configurations
 from tests.unit.suites.oumi_fakes import FOLDER, calls, made, placed, schema
 from tests.unit.suites.oumi_fakes import PLAN as SMOKE
@@ -98,9 +98,18 @@ def test_each_configuration_reads_what_is_prepared() -> None:
 
 def test_shares_of_a_step_make_it_whole() -> None:
     for plan in (SMOKE, FULL):
-        for work, processes in ((plan.sft, 1), (plan.two, 1), (plan.two, 2), (plan.lora, 2), (plan.launch, 1)):
+        for work, processes in ((plan.sft, 1), (plan.alone, 1), (plan.two, 2), (plan.lora, 2), (plan.launch, 1)):
             assert work.share(processes) * processes * work.parts == work.batch
-    assert (FULL.sft.steps, FULL.two.steps) == (63, 314)
+    assert (FULL.sft.steps, FULL.two.steps, FULL.alone.steps) == (63, 314, 314)
+
+
+def test_one_process_does_what_two_do_by_as_many_samples_at_once() -> None:
+    made = configurations(FULL, "/top", pair=True, real=True)
+    one, two = made["train-one.yaml"]["training"], made["train-two.yaml"]["training"]
+    differs = {key for key in one if one[key] != two[key]}
+    assert differs == {"gradient_accumulation_steps", "output_dir"}
+    assert (one["gradient_accumulation_steps"], two["gradient_accumulation_steps"]) == (4, 2)
+    assert one["per_device_train_batch_size"] == 8
 
 
 # What jobs ask for
@@ -135,6 +144,25 @@ def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Leas
     assert "PATH" not in image.env, "the image's own is what its environment sets"
 
 
+def with_jobs(lease: Lease, *names: str, real: bool) -> Oumi:
+    """Jobs of the tiny model, each of which ends well."""
+    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(names, 3)]
+    record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
+    read: Rules = [(re.compile(r"^cat -- \S+record\.json"), record), (re.compile(r"^cat -- \S+\.err"), "")]
+    read.append((f"cat -- {FOLDER}/schema.out", schema()))
+    return made(lease, SMOKE, *jobs, first=read, real=real)
+
+
+def test_what_a_model_makes_of_a_gpu_is_seen_on_one_by_the_configuration_for_two(lease: Lease) -> None:
+    oumi = with_jobs(lease, "look", "pace", real=True)
+    oumi.paced()
+    (step,) = json.loads(placed(oumi)[f"{FOLDER}/pace.steps.json"])
+    assert step["argv"] == ["python3", "pace.py", "train-two.yaml"]
+    assert {f"{FOLDER}/pace.py", f"{FOLDER}/train-two.yaml"} <= placed(oumi).keys()
+    (argv,) = [argv for argv, _ in calls(oumi, "sbatch") if "--job-name=oumi-pace" in argv]
+    assert "--gres=gpu:1" in argv
+
+
 @pytest.mark.parametrize(
     ("real", "last", "told"),
     [
@@ -143,11 +171,7 @@ def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Leas
     ],
 )
 def test_two_processes_are_started_each_in_its_way(lease: Lease, real: bool, last: list[str], told: str) -> None:
-    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(("look", "sft", "two"), 3)]
-    record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
-    read: Rules = [(re.compile(r"^cat -- \S+record\.json"), record), (re.compile(r"^cat -- \S+\.err"), "")]
-    read.append((f"cat -- {FOLDER}/schema.out", schema()))
-    oumi = made(lease, SMOKE, *jobs, first=read, real=real)
+    oumi = with_jobs(lease, "look", "sft", "two", real=real)
     oumi.paired()
     (script,) = [text for argv, text in calls(oumi, "sbatch") if "--job-name=oumi-two" in argv]
     assert json.loads(placed(oumi)[f"{FOLDER}/two.steps.json"])[0]["argv"][-len(last) :] == last

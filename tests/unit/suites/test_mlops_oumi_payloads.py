@@ -12,18 +12,21 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock, call
 
 import pytest
 import yaml
 
+from pytest_ai_how.scales import load_scale
 from suites.mlops._gpus import Sample, by_gpu
 from suites.mlops.oumi._oumi import WATCH, WATCHED
-from suites.mlops.oumi._work import as_yaml, broken, configurations
+from suites.mlops.oumi._work import Plan, as_yaml, broken, configurations
 from suites.mlops.oumi.payloads import measures
 
 from .oumi_fakes import FOLDER, PLAN, WORK
 
 PAYLOADS = Path(measures.__file__).parent
+FULL = Plan.of(load_scale("full"))
 
 
 def test_answers_are_measured_as_by_hand() -> None:
@@ -96,6 +99,28 @@ def test_two_processes_share_the_batch() -> None:
     assert one["per_device_train_batch_size"] == 2 * two["per_device_train_batch_size"] == WORK.batch
     assert {key for key in one if one[key] != two[key]} == {"per_device_train_batch_size", "output_dir"}
     assert two.keys() - one.keys() == {"trainer_kwargs"}
+
+
+def test_a_model_is_kept_busy_as_the_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / FULL.two.data_folder / "train.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text('{"messages": [{"role": "user", "content": "say a"}]}\n' * 200)
+    torch, transformers = MagicMock(), MagicMock()
+    torch.cuda.is_available.return_value = True
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "transformers", transformers)
+    pace = runpy.run_path(str(PAYLOADS / "pace.py"))
+    passed = iter([0.0, 1.0, pace["SECONDS"], pace["SECONDS"] + 1.0, pace["SECONDS"] + 2.0])
+    monkeypatch.setitem(pace["main"].__globals__, "time", SimpleNamespace(monotonic=lambda: next(passed)))
+    found = pace["main"](configurations(FULL, str(tmp_path), pair=True, real=True)["train-two.yaml"])
+    assert found == {"batches": 3, "seconds": pace["SECONDS"] + 2.0}
+    model = transformers.AutoModelForCausalLM.from_pretrained
+    model.assert_called_once_with(f"{tmp_path}/models/smollm-135m", dtype=torch.float32, attn_implementation="eager")
+    tokenizer = transformers.AutoTokenizer.from_pretrained.return_value
+    (texts,), cut = tokenizer.call_args
+    assert (len(texts), tokenizer.call_count, cut["max_length"]) == (8, pace["READY"], 512)
+    assert torch.autocast.call_args == call("cuda", torch.bfloat16, enabled=True)
+    assert torch.optim.AdamW.return_value.step.call_count == (pace["WARM"] + 3) // FULL.two.parts
 
 
 # What GPUs do meanwhile
