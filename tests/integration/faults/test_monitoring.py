@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pytest_ai_how.config.monitoring import seconds
 from pytest_ai_how.deadline import wait_for
 from pytest_ai_how.services.monitoring import Monitoring
 from suites.phase1 import test_monitoring as checks
@@ -115,7 +116,7 @@ def test_the_check_goes_red_names_the_culprit_and_recovers(live: Live, fault: Fa
         def around(live: Live) -> Iterator[None]:
             all_known(live)
             with inject(live):
-                all_known(live, alertmanager=False)
+                all_known(live, broken=True)
                 yield
             all_known(live)
 
@@ -124,16 +125,24 @@ def test_the_check_goes_red_names_the_culprit_and_recovers(live: Live, fault: Fa
     put_to_the_test(live, Fault(settled(fault.inject), fault.seen))
 
 
-def all_known(live: Live, *, alertmanager: bool = True) -> None:
-    """Wait until Prometheus has the targets that its configuration names, and Alertmanager answers."""
+def all_known(live: Live, *, broken: bool = False) -> None:
+    """Wait until Prometheus has the targets of its configuration, and asks them as often.
+
+    Unless something is ``broken``, each has been asked since, and Alertmanager answers. Prometheus takes over what it
+    was told seconds later, and what it knew of a target from before lives on until that has answered again.
+    """
     found = Monitoring(live.cluster)
 
     def known() -> bool:
-        if found.faults() or (alertmanager and found.alertmanager.ready().status != 200):
+        if found.faults() or (not broken and found.alertmanager.ready().status != 200):
             return False
         configured = live.controller.read(CONFIG)
-        return {target.url.split("/")[2] for target in found.prometheus.targets()[0]} == set(
-            re.findall(rf"{SUBNET}\.\d+:\d+", configured)
+        every = re.findall(r"scrape_interval: (\S+)", configured)
+        targets = found.prometheus.targets()[0]
+        return (
+            {target.url.split("/")[2] for target in targets} == set(re.findall(rf"{SUBNET}\.\d+:\d+", configured))
+            and {target.interval for target in targets} == set(map(seconds, every))
+            and (broken or all(target.health != "unknown" for target in targets))
         )
 
     wait_for(known, within=30.0, what="all targets known", where="controller", every=0.2)
