@@ -43,11 +43,11 @@ types: setup  ## mypy, strict
 unit: setup  ## no root, no cluster
 	$(PYTEST) tests/unit -n $(WORKERS)
 
-# Machines' files are gigabytes, and from Debian 13 on /tmp is memory.
+# Machines' files are gigabytes, and from Debian 13 on /tmp is memory. tests/integration/conftest.py has two lanes.
 integration: setup  ## real machines on this host; needs root
 	@test "$$(id -u)" -eq 0 || { echo 'integration: not run: making machines needs root: sudo make integration' >&2; exit 2; }
 	@$(VENV)/bin/pytest-ai-how images build
-	TMPDIR=$${TMPDIR:-/var/tmp} $(PYTEST) tests/integration
+	TMPDIR=$${TMPDIR:-/var/tmp} $(PYTEST) tests/integration -n 2 --dist loadgroup
 
 wheel: setup  ## the wheel, into dist/
 	$(VENV)/bin/python -m build --wheel --outdir dist .

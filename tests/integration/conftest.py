@@ -1,4 +1,7 @@
-"""A small real cluster, run by real processes of pytest and of the command line, in a folder of its own."""
+"""A small real cluster, run by real processes of pytest and of the command line, in a folder of its own.
+
+The tests run in two lanes, one beside the other: what keeps the processors busy, and what mostly waits.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import pytest
 
 from pytest_ai_how.deadline import wait_for
-from pytest_ai_how.lease.state import cookie
+from pytest_ai_how.lease.state import PRODUCT, cookie
 from suites.phase6._inventory import inventory
 from tests.environment import clean_environment
 
@@ -35,6 +38,15 @@ slurm:
   accounting: false
   partitions: [{{name: debug, nodes: [node01], default: true}}]
 """
+#: Emulated machines, and images that are built. All else is about machines that share this host's kernel.
+BUSY = (
+    "libvirt",
+    "test_images.py",
+    "test_packages_elsewhere.py",
+    "test_vm_image.py",
+    "test_wheel.py",
+    "test_wheels.py",
+)
 # Seconds: ten times what a run takes here.
 _WITHIN = 60.0
 
@@ -167,3 +179,31 @@ def life(tmp_path: Path) -> Iterator[Life]:
     if left:  # a test that failed must not fail the others
         found.cli("reap", "--force", NAME)
     assert left == [], f"the test left something of {cookie(NAME)}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a file system of so many MiB. It lies in a folder that is named as the cache is: who looks in the other lane
+    at what a cluster left on this host passes by what is in the cache.
+    """
+    made: list[Path] = []
+
+    def make(size: int) -> Path:
+        place = tmp_path / PRODUCT / "disk"
+        place.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(place)], check=True)
+        made.append(place)
+        return place
+
+    yield make
+    for place in made:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into its lane (``--dist=loadgroup``)."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            lane = "busy" if item.path.relative_to(here).parts[0] in BUSY else "waiting"
+            item.add_marker(pytest.mark.xdist_group(lane))

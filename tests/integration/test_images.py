@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -199,20 +199,12 @@ def test_an_interrupted_build_leaves_nothing_that_runs_or_looks_like_an_image(
     assert list(temporary.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_is_named_and_nothing_is_left(world: Path, small_disk: Path) -> None:
-    store = Store(small_disk / "images")
+def test_a_full_disk_is_named_and_nothing_is_left(world: Path, small_disk: Callable[[int], Path]) -> None:
+    place = small_disk(96)
+    store = Store(place / "images")
     with pytest.raises(ImageError, match="the disk filled up during the build of the node image") as caught:
         builder(world, store).ensure(["node"], Heard())
-    assert str(small_disk) in caught.value.where
+    assert str(place) in caught.value.where
     assert names(store) == [".lock-node"]
 
 

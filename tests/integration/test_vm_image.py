@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -173,19 +173,13 @@ def test_an_interrupted_build_leaves_nothing_that_looks_like_an_image(
     assert [name for name in names(store) if "vm" in name] == [".lock-vm"]
 
 
-def test_a_full_disk_is_named_and_nothing_is_left(world: Path, store: Store, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420m", "tmpfs", str(small)], check=True)
-    try:
-        full = Store(small / "images")
-        full.folder.mkdir()
-        subprocess.run(["cp", "--archive", *store.folder.glob("node-*"), full.folder], check=True)
-        with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
-            builder(world, full).ensure(["vm"], Silent())
-        assert [name for name in names(full) if "vm" in name] == [".lock-vm"]
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+def test_a_full_disk_is_named_and_nothing_is_left(world: Path, store: Store, small_disk: Callable[[int], Path]) -> None:
+    full = Store(small_disk(420) / "images")
+    full.folder.mkdir()
+    subprocess.run(["cp", "--archive", *store.folder.glob("node-*"), full.folder], check=True)
+    with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
+        builder(world, full).ensure(["vm"], Silent())
+    assert [name for name in names(full) if "vm" in name] == [".lock-vm"]
 
 
 def emulated(folder: Path, seed: bytes, *options: str) -> str:

@@ -16,7 +16,11 @@ from ._oumi import Oumi
 from ._state import parse_state
 from ._submissions import MINUTES, STEPS
 
-pytestmark = pytest.mark.requires("slurm", "oumi", "shared-storage", "owned")
+pytestmark = [
+    pytest.mark.requires("slurm", "oumi", "shared-storage", "owned"),
+    # Whoever submits has the same home on the controller, and what a refused one must not leave lies there, too.
+    pytest.mark.exclusive("oumi-launcher"),
+]
 
 
 def launched(oumi: Oumi, slurm: Slurm, evidence: Evidence) -> Mapping[str, str]:
