@@ -200,6 +200,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups by such a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each test into its lane (``--dist=loadgroup``)."""
     here = Path(__file__).parent
