@@ -208,8 +208,8 @@ def test_a_full_disk_is_named_and_nothing_is_left(world: Path, small_disk: Calla
     assert names(store) == [".lock-node"]
 
 
-def test_too_little_disk_is_refused_before_anything_is_done(world: Path, small_disk: Path) -> None:
-    store, heard = Store(small_disk / "images"), Heard()
+def test_too_little_disk_is_refused_before_anything_is_done(world: Path, small_disk: Callable[[int], Path]) -> None:
+    store, heard = Store(small_disk(96) / "images"), Heard()
     with pytest.raises(HostError, match=r"9\d MiB free, building the large image needs 102400 MiB"):
         builder(world, store).ensure(["large"], heard)
     assert heard.lines == []
