@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,22 +182,17 @@ def life(tmp_path: Path) -> Iterator[Life]:
     assert left == [], f"the test left something of {cookie(NAME)}"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Make a file system of so many MiB. It lies in a folder that is named as the cache is: who looks in the other lane
-    at what a cluster left on this host passes by what is in the cache.
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A file system of ``size`` MiB. It lies in a folder that is named as the cache is: who looks in the other lane at
+    what a cluster left on this host passes by what is in the cache.
     """
-    made: list[Path] = []
-
-    def make(size: int) -> Path:
-        place = tmp_path / PRODUCT / "disk"
-        place.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(place)], check=True)
-        made.append(place)
-        return place
-
-    yield make
-    for place in made:
+    place = folder / PRODUCT / "disk"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
         subprocess.run(["umount", str(place)], check=True)
 
 

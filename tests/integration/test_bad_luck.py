@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pytest_ai_how.deadline import wait_for
-from tests.integration.conftest import BRIDGE, CONFIG, NAME, SUBNET, Ended, Life
+from tests.integration.conftest import BRIDGE, CONFIG, NAME, SUBNET, Ended, Life, small_disk
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="systemd-nspawn needs root"),
@@ -61,17 +61,6 @@ def link(name: str, address: str = "") -> Iterator[None]:
         yield
     finally:
         subprocess.run(["ip", "link", "delete", name], check=True)
-
-
-@contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    """A file system with 64 MiB."""
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "aihow-small", str(path)], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 # hostile input
@@ -166,7 +155,7 @@ def test_too_little_memory(life: Life) -> None:
 
 
 def test_too_little_disk(life: Life) -> None:
-    with small_disk(life.folder / "small") as small:
+    with small_disk(life.folder, 64) as small:
         ended = life.cli(*UP, XDG_STATE_HOME=str(small))
         assert [path.name for path in (small / "pytest-ai-how").iterdir()] == []
     refused(life, ended, f"{small}/pytest-ai-how", "MiB of disk free", "expected: 2048 MiB", "XDG_STATE_HOME")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from pytest_ai_how.image.sif import build_date
 from pytest_ai_how.image.store import WHOLE, Image, Store, mounts_below, verify
 from pytest_ai_how.image.tree import differing
 from pytest_ai_how.shell import Result
+from tests.integration.conftest import small_disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="images are built by root only")
 
@@ -199,21 +200,22 @@ def test_an_interrupted_build_leaves_nothing_that_runs_or_looks_like_an_image(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_full_disk_is_named_and_nothing_is_left(world: Path, small_disk: Callable[[int], Path]) -> None:
-    place = small_disk(96)
-    store = Store(place / "images")
-    with pytest.raises(ImageError, match="the disk filled up during the build of the node image") as caught:
-        builder(world, store).ensure(["node"], Heard())
-    assert str(place) in caught.value.where
-    assert names(store) == [".lock-node"]
+def test_a_full_disk_is_named_and_nothing_is_left(world: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 96) as place:
+        store = Store(place / "images")
+        with pytest.raises(ImageError, match="the disk filled up during the build of the node image") as caught:
+            builder(world, store).ensure(["node"], Heard())
+        assert str(place) in caught.value.where
+        assert names(store) == [".lock-node"]
 
 
-def test_too_little_disk_is_refused_before_anything_is_done(world: Path, small_disk: Callable[[int], Path]) -> None:
-    store, heard = Store(small_disk(96) / "images"), Heard()
-    with pytest.raises(HostError, match=r"9\d MiB free, building the large image needs 102400 MiB"):
-        builder(world, store).ensure(["large"], heard)
-    assert heard.lines == []
-    assert names(store) == [".lock-large"]
+def test_too_little_disk_is_refused_before_anything_is_done(world: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 96) as place:
+        store, heard = Store(place / "images"), Heard()
+        with pytest.raises(HostError, match=r"9\d MiB free, building the large image needs 102400 MiB"):
+            builder(world, store).ensure(["large"], heard)
+        assert heard.lines == []
+        assert names(store) == [".lock-large"]
 
 
 def test_a_mirror_that_refuses_is_named_and_nothing_is_left(world: Path, store: Store) -> None:

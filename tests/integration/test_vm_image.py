@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from pytest_ai_how.image.kernel import release_of
 from pytest_ai_how.image.sandbox import Sandbox
 from pytest_ai_how.image.store import Image, Store, mounts_below, processes_using, verify
 from pytest_ai_how.progress import Silent
+from tests.integration.conftest import small_disk
 from tests.integration.test_images import Heard, names, processes_naming
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="images are built by root only")
@@ -173,13 +174,14 @@ def test_an_interrupted_build_leaves_nothing_that_looks_like_an_image(
     assert [name for name in names(store) if "vm" in name] == [".lock-vm"]
 
 
-def test_a_full_disk_is_named_and_nothing_is_left(world: Path, store: Store, small_disk: Callable[[int], Path]) -> None:
-    full = Store(small_disk(420) / "images")
-    full.folder.mkdir()
-    subprocess.run(["cp", "--archive", *store.folder.glob("node-*"), full.folder], check=True)
-    with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
-        builder(world, full).ensure(["vm"], Silent())
-    assert [name for name in names(full) if "vm" in name] == [".lock-vm"]
+def test_a_full_disk_is_named_and_nothing_is_left(world: Path, store: Store, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 420) as place:
+        full = Store(place / "images")
+        full.folder.mkdir()
+        subprocess.run(["cp", "--archive", *store.folder.glob("node-*"), full.folder], check=True)
+        with pytest.raises(ImageError, match="the disk filled up during the build of the vm image"):
+            builder(world, full).ensure(["vm"], Silent())
+        assert [name for name in names(full) if "vm" in name] == [".lock-vm"]
 
 
 def emulated(folder: Path, seed: bytes, *options: str) -> str:

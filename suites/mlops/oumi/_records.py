@@ -12,7 +12,7 @@ from pytest_ai_how.scales import Scale
 from .._gpus import Sample, at_work, by_gpu, drawn, shown
 from ._oumi import WATCHED, Oumi, Ran
 from ._state import State, parse_state
-from ._work import PROCESSES
+from ._work import PROCESSES, Training
 
 #: How PyTorch 2.13, CUDA, the kernel and Slurm say that memory ran out.
 _STARVED = re.compile(r"OutOfMemoryError|[Oo]ut of memory|out_of_memory|oom[-_]kill|\bOOM\b")
@@ -56,9 +56,9 @@ def left(oumi: Oumi, ran: Ran, folder: str, evidence: Evidence) -> State:
     return parse_state(text, f"{ran.label}: {folder}/trainer_state.json")
 
 
-def rate(oumi: Oumi, ran: Ran, folder: str, processes: int, evidence: Evidence) -> float:
-    """Samples a second of a training of two processes' work by ``processes``, held to having done all of it."""
-    state, work = left(oumi, ran, folder, evidence), oumi.plan.two if processes > 1 else oumi.plan.alone
+def rate(oumi: Oumi, ran: Ran, folder: str, work: Training, processes: int, evidence: Evidence) -> float:
+    """Samples a second of a training that ``processes`` did, held to having done all of its ``work``."""
+    state = left(oumi, ran, folder, evidence)
     assert state.global_step == work.steps, f"{ran.label}: took {state.global_step} steps, expected {work.steps}"
     assert state.train_batch_size == work.share(processes), (
         f"{ran.label}: each process took {state.train_batch_size} samples at once, expected {work.share(processes)}"
@@ -73,8 +73,8 @@ def rate(oumi: Oumi, ran: Ran, folder: str, processes: int, evidence: Evidence) 
 def gain(oumi: Oumi, scale: Scale, evidence: Evidence, measure: Measurements) -> float:
     """How often more samples of the same work a second two processes do than one; measures both, and attaches them."""
     (alone, folder), together, steps = oumi.reference(), oumi.paired(), oumi.plan.two.steps
-    one = rate(oumi, alone, folder, 1, evidence)
-    two = rate(oumi, together, "two", PROCESSES, evidence)
+    one = rate(oumi, alone, folder, oumi.plan.alone, 1, evidence)
+    two = rate(oumi, together, "two", oumi.plan.two, PROCESSES, evidence)
     evidence.attach("samples a second", f"1 process    {one:.1f}\n{PROCESSES} processes  {two:.1f}")
     measure(scale.metric("oumi.rate.one"), one, "samples/s", node=alone.ended.node, samples=steps)
     measure(scale.metric("oumi.rate.two"), two, "samples/s", node=together.ended.node, samples=steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
@@ -25,7 +26,7 @@ from tests.fakes import WRITES, written
 from tests.unit.suites.task042_fakes import FakeJob, Rules, fake_slurm
 from tests.unit.suites.task043_fakes import transport
 
-PLAN = Plan.of(load_scale("smoke"))
+PLAN, FULL = (Plan.of(load_scale(name)) for name in ("smoke", "full"))
 WORK = PLAN.sft
 FOLDER = "/mnt/shared/jobs/r1/oumi"
 WHEELS = Source.shipped().define("oumi").wheels
@@ -236,6 +237,17 @@ def made(lease: Lease, plan: Plan = PLAN, *jobs: FakeJob, first: Rules = (), rea
     containers = found.containers.model_copy(update={"images": ("base", "oumi")})
     cluster = Cluster(found.model_copy(update={"containers": containers}), list(slurm.cluster.nodes))
     return Oumi(SlurmLauncher(slurm), Once(lease), cluster, RUNTIME, plan, real)
+
+
+def with_jobs(lease: Lease, *names: str, plan: Plan = PLAN, said: str = "", real: bool = False) -> Oumi:
+    """Jobs, each of which ends well; of the schema they have ``said`` this (default: that all is in order)."""
+    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(names, 3)]
+    read: Rules = [
+        (re.compile(r"^cat -- \S+record\.json"), json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])),
+        (f"cat -- {FOLDER}/schema.out", said or schema()),
+        (re.compile(r"^cat -- \S+\.(err|out)"), ""),
+    ]
+    return made(lease, plan, *jobs, first=read, real=real)
 
 
 def placed(oumi: Oumi) -> dict[str, str]:

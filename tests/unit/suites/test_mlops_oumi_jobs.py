@@ -17,17 +17,13 @@ from pytest_ai_how.launch.direct import DirectLauncher
 from pytest_ai_how.launch.runtime import Runtime
 from pytest_ai_how.lease.lease import Lease
 from pytest_ai_how.node import Node
-from pytest_ai_how.scales import load_scale
 from pytest_ai_how.transport import FakeTransport
 from suites.mlops._request import Request
-from suites.mlops.oumi._oumi import WATCH, Oumi
+from suites.mlops.oumi._oumi import WATCH
 from suites.mlops.oumi._work import TINY, Plan, configurations
-from tests.unit.suites.oumi_fakes import FOLDER, calls, made, placed, schema
+from tests.unit.suites.oumi_fakes import FOLDER, FULL, calls, made, placed, with_jobs
 from tests.unit.suites.oumi_fakes import PLAN as SMOKE
-from tests.unit.suites.task042_fakes import FakeJob, Rules, nodes_json
-
-FULL = Plan.of(load_scale("full"))
-
+from tests.unit.suites.task042_fakes import FakeJob, nodes_json
 
 # What is not in the cache
 
@@ -142,15 +138,6 @@ def test_on_a_machine_without_containers_its_own_oumi_is_the_command(lease: Leas
     image = oumi.task("look", oumi.one(), {})
     assert (image.image, image.argv[0]) == ("/oumi.sif", "python3")
     assert "PATH" not in image.env, "the image's own is what its environment sets"
-
-
-def with_jobs(lease: Lease, *names: str, real: bool) -> Oumi:
-    """Jobs of the tiny model, each of which ends well."""
-    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(names, 3)]
-    record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
-    read: Rules = [(re.compile(r"^cat -- \S+record\.json"), record), (re.compile(r"^cat -- \S+\.err"), "")]
-    read.append((f"cat -- {FOLDER}/schema.out", schema()))
-    return made(lease, SMOKE, *jobs, first=read, real=real)
 
 
 def test_what_a_model_makes_of_a_gpu_is_seen_on_one_by_the_configuration_for_two(lease: Lease) -> None:

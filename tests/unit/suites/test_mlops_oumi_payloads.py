@@ -17,16 +17,14 @@ from unittest.mock import MagicMock, call
 import pytest
 import yaml
 
-from pytest_ai_how.scales import load_scale
 from suites.mlops._gpus import Sample, by_gpu
 from suites.mlops.oumi._oumi import WATCH, WATCHED
-from suites.mlops.oumi._work import Plan, as_yaml, broken, configurations
+from suites.mlops.oumi._work import as_yaml, broken, configurations
 from suites.mlops.oumi.payloads import measures
 
-from .oumi_fakes import FOLDER, PLAN, WORK
+from .oumi_fakes import FOLDER, FULL, PLAN, WORK
 
 PAYLOADS = Path(measures.__file__).parent
-FULL = Plan.of(load_scale("full"))
 
 
 def test_answers_are_measured_as_by_hand() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,8 +17,7 @@ from suites.mlops.oumi._oumi import Oumi
 from suites.mlops.oumi._schema import kind_of
 from suites.mlops.oumi._submissions import JOB, LONG, SHORT, TRAIN
 from suites.mlops.oumi._work import Plan, configurations
-from tests.unit.suites.oumi_fakes import FOLDER, PLAN, calls, made, oumi, placed, schema
-from tests.unit.suites.task042_fakes import FakeJob, Rules
+from tests.unit.suites.oumi_fakes import FOLDER, PLAN, calls, made, oumi, placed, schema, with_jobs
 
 WRONG = "OumiConfigParsingError: Config error at 'training.epochs': Key 'epochs' not in 'TrainingParams'"
 #: Work of two processes that is not that of one.
@@ -28,16 +26,9 @@ OTHER = Plan(PLAN.sft, PLAN.two.model_copy(update={"epochs": PLAN.two.epochs + 1
 
 def looked_over(lease: Lease, **answers: str) -> Oumi:
     """Jobs that all end well, whose schema answers so."""
-    names = ("look", "sft", "evaluate", "one", "two", "lora")
-    jobs = [FakeJob(f"oumi-{name}", number, workdir=FOLDER) for number, name in enumerate(names, 3)]
-    record = json.dumps([{"name": "x", "status": 0, "seconds": 1.0, "peak": 1.0}])
     told = json.loads(schema()) | dict.fromkeys((TRAIN, JOB, LONG, SHORT), "") | answers
-    read: Rules = [
-        (re.compile(r"^cat -- \S+record\.json"), record),
-        (f"cat -- {FOLDER}/schema.out", json.dumps(told)),
-        (re.compile(r"^cat -- \S+\.(err|out)"), ""),
-    ]
-    return made(lease, OTHER, *jobs, first=read)
+    names = ("look", "sft", "evaluate", "one", "two", "lora")
+    return with_jobs(lease, *names, plan=OTHER, said=json.dumps(told))
 
 
 def submitted(oumi: Oumi) -> list[str]:
@@ -54,6 +45,7 @@ def submitted(oumi: Oumi) -> list[str]:
         ("infer.yaml", Oumi.evaluated, ["look", "sft"]),
         ("train-one.yaml", Oumi.reference, ["look"]),
         ("train-two.yaml", Oumi.paired, ["look", "one"]),
+        ("train-two.yaml", Oumi.paced, ["look"]),
         ("train-lora.yaml", Oumi.adapted, ["look"]),
     ],
 )
